@@ -1,0 +1,78 @@
+"""Strict .npz files: every key, every shape, nothing pickled, written whole or not at all."""
+
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+
+class FileError(ValueError):
+    """A file that cannot be used. The message is one sentence for the user."""
+
+
+def write_npz(path, arrays):
+    """Writes named arrays to `path`, which appears complete or keeps what it held before."""
+    path = Path(path)
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    except OSError as error:
+        raise FileError(f"Cannot write {path}: {error.strerror}.") from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez_compressed(file, **arrays)
+        os.chmod(temporary, 0o666 & ~_current_umask())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise FileError(f"Cannot write {path}: {error.strerror}.") from error
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def _current_umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def read_npz(path, what):
+    """All arrays of an .npz file by name. `what` names the kind of file in errors. Object arrays are refused."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileError(f"There is no {what} at {path}.")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not hasattr(file, "files"):
+                raise FileError(f"{path} is not a {what}: it holds one bare array.")
+            return {name: file[name] for name in file.files}
+    except FileError:
+        raise
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise FileError(f"{path} is not a {what}, or it was cut short ({error}).") from error
+
+
+def check_arrays(arrays, schema, what):
+    """Checks names, kinds and shapes; returns the symbolic sizes found, such as {'T': 120}.
+
+    `schema` maps a name to (kind, shape): kind is 'f' (float), 'i' (integer), 'b' (bool) or 'U' (text), and shape mixes
+    numbers with symbols that must agree over the whole file. Raises `FileError` that names the first misfit.
+    """
+    missing = sorted(set(schema) - set(arrays))
+    unknown = sorted(set(arrays) - set(schema))
+    if missing or unknown:
+        parts = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"has unknown {', '.join(unknown)}"] * bool(unknown)
+        raise FileError(f"The {what} {' and '.join(parts)}.")
+    sizes = {}
+    for name, (kind, shape) in schema.items():
+        array = arrays[name]
+        if array.dtype.kind != kind:
+            raise FileError(f"The {what}'s {name} should be of kind {kind!r}, got {array.dtype}.")
+        expected = tuple(sizes.get(size, size) for size in shape)
+        fits = len(expected) == array.ndim and all(isinstance(e, str) or e == g for e, g in zip(expected, array.shape))
+        if not fits:
+            raise FileError(f"The {what}'s {name} should have shape {list(expected)}, got {list(array.shape)}.")
+        sizes.update({size: got for size, got in zip(shape, array.shape) if isinstance(size, str)})
+        if kind == "f" and not np.isfinite(array).all():
+            raise FileError(f"The {what}'s {name} holds numbers that are not finite.")
+    return sizes
