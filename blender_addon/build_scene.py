@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A capture file to a .blend without windows: what `fullbody blend` runs.
+
+    python -m fullbody_mocap.build_scene --clip CLIP.npz --template CHARACTER.npz --out OUT.blend ...      (bpy as a module)
+    blender --background --factory-startup --python-exit-code 1 --python build_scene.py -- --clip ...      (a Blender)
+
+The last line on stdout is one JSON object that says what was made. Exit code 0 only if everything asked for was written.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+if not __package__:  # run as a file by Blender: the package is the folder this file lies in
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    __package__ = Path(__file__).resolve().parent.name
+    __import__(__package__)
+
+import bpy
+
+from . import stage
+from .contract.npz_file import FileError
+from .importer import import_capture, load_capture
+from .keyframes import Timing, scene_fps, set_scene_fps
+
+_RENDER_WIDTH = 640
+
+
+class BuildError(Exception):
+    """A scene that could not be built. The message is one sentence for the user."""
+
+
+def build(clip_path, template_path, out, *, video=None, render=None, render_three_quarter=None, render_frame=None):
+    """Starts from an empty scene and writes `out` (.blend) and the pictures asked for. Returns what was made, as plain values.
+
+    The scene plays at the clip's own rate from frame 1. `render_frame` is a scene frame; without it the middle is rendered.
+    Raises `FileError` or `BuildError`; nothing has been written then.
+    """
+    clip, template = load_capture(clip_path, template_path)
+    for path in filter(None, (out, render, render_three_quarter)):
+        if not Path(path).resolve().parent.is_dir():
+            raise BuildError(f"Cannot write {path}: there is no such folder.")
+
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    scene, view_layer = bpy.context.scene, bpy.context.view_layer
+    set_scene_fps(scene, clip)
+    timing = Timing(scene_fps(scene), 1)
+    scene.frame_start, scene.frame_end = 1, timing.frame_end(clip)
+    if render_frame is None:
+        render_frame = (scene.frame_start + scene.frame_end) // 2
+    if not scene.frame_start <= render_frame <= scene.frame_end:
+        raise BuildError(f"Frame {render_frame} cannot be rendered: the clip has frames {scene.frame_start} to {scene.frame_end}.")
+
+    start = time.perf_counter()
+    imported = import_capture(clip, template, timing, name=Path(clip_path).stem, scene=scene, view_layer=view_layer, video=video)
+    import_seconds = time.perf_counter() - start
+    stage.add_light(scene, scene.collection)
+    ground = stage.add_ground(scene.collection)
+    stage.set_render(scene)
+    scene.frame_set(scene.frame_start)
+    view_layer.objects.active = imported.character.armature
+
+    with _whole_files(out, render, render_three_quarter) as (part_out, part_render, part_three_quarter):
+        _save(part_out, out)
+        scene.frame_set(render_frame)
+        if render:
+            stage.render_still(scene, scene.camera, part_render, _RENDER_WIDTH)
+        if render_three_quarter:
+            camera = stage.three_quarter_camera(imported.character.mesh, view_layer.depsgraph, scene.collection)
+            ground.is_shadow_catcher = False
+            stage.render_still(scene, camera, part_three_quarter, _RENDER_WIDTH, size=(1, 1))
+    return {
+        "out": str(out),
+        "blender": bpy.app.version_string,
+        "captured_frames": clip.frame_count,
+        "scene_frames": timing.frame_count(clip),
+        "fps": scene_fps(scene),
+        "duration": clip.duration,
+        "bones": len(imported.character.armature.data.bones),
+        "vertices": len(imported.character.mesh.data.vertices),
+        "shape_keys": len(imported.character.shape_keys.key_blocks) - 1,
+        "import_seconds": round(import_seconds, 3),
+        "keyframe_seconds": round(imported.keyframe_seconds, 3),
+        "video": bool(imported.camera.data.background_images),
+        "render": render and str(render),
+        "render_three_quarter": render_three_quarter and str(render_three_quarter),
+        "render_frame": render_frame,
+        "warnings": imported.warnings,
+    }
+
+
+@contextmanager
+def _whole_files(*paths):
+    """Passing names beside `paths` (None stays None), which take their places together at the end, or not at all."""
+    parts = [path and path.resolve().with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}") for path in paths]
+    try:
+        yield parts
+        for part, path in zip(parts, paths):
+            if part:
+                os.replace(part, path)
+    finally:
+        for part in filter(None, parts):
+            part.unlink(missing_ok=True)
+
+
+def _save(part, out):
+    """Saves the open file as `part`, in the folder of `out`: paths in a file saved for the first time become relative to it."""
+    try:
+        bpy.ops.wm.save_as_mainfile(filepath=str(part), compress=True, check_existing=False)
+    except RuntimeError as error:
+        raise BuildError(f"Cannot write {out}: {str(error).strip().removeprefix('Error: ')}") from error
+
+
+def main(argv=None):
+    """Parses `argv`, builds, prints the JSON line. Returns the exit code: 0, or 1 after one sentence on stderr."""
+    parser = argparse.ArgumentParser(prog="build_scene", description="Builds an animated character from a capture file.")
+    parser.add_argument("--clip", required=True, type=Path, help="capture file (.npz)")
+    parser.add_argument("--template", required=True, type=Path, help="character template (.npz)")
+    parser.add_argument("--out", required=True, type=Path, help=".blend to write")
+    parser.add_argument("--video", type=Path, help="video for the camera's background")
+    parser.add_argument("--render", type=Path, help="PNG to render through the capture camera")
+    parser.add_argument("--render-3q", type=Path, help="PNG to render from a three-quarter view, with the ground")
+    parser.add_argument("--render-frame", type=int, help="scene frame to render, from 1; the middle one without it")
+    args = parser.parse_args(argv)
+    try:
+        made = build(
+            args.clip,
+            args.template,
+            args.out,
+            video=args.video,
+            render=args.render,
+            render_three_quarter=args.render_3q,
+            render_frame=args.render_frame,
+        )
+    except (FileError, BuildError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(json.dumps(made), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    # Blender's own arguments come before the "--".
+    arguments = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else sys.argv[1:]
+    sys.exit(main(arguments))

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The capture camera: the video's own camera in the scene, with the video behind the character."""
+
+import os
+from pathlib import Path
+
+import bpy
+import numpy as np
+from mathutils import Matrix
+
+from . import axes
+from .keyframes import CONSTANT, Track, write_tracks
+
+
+def create_camera(clip, *, name, scene, collection):
+    """A camera that sees the scene as the clip's camera did, and a render size of the clip's. Makes it the scene's camera.
+
+    Pixels are counted from the image's upper left corner, so that the centre of a [w, h] image is (w / 2, h / 2).
+    """
+    width, height = (int(size) for size in clip.image_size)
+    (fx, _, cx), (_, fy, cy), _ = np.asarray(clip.camera_matrix, float)
+    data = bpy.data.cameras.new(name)
+    camera = bpy.data.objects.new(name, data)
+    collection.objects.link(camera)
+    camera.matrix_world = Matrix(axes.camera_to_object_matrix(clip.camera_to_world).tolist())
+
+    # With the sensor fitted to the width, focal length and both shifts are measured in image widths.
+    data.sensor_fit = "HORIZONTAL"
+    data.lens = fx * data.sensor_width / width
+    data.shift_x = (width / 2 - cx) / width
+    data.shift_y = (cy - height / 2) * (fx / fy) / width
+    data.clip_start, data.clip_end = 0.01, 1000.0
+
+    render = scene.render
+    render.resolution_x, render.resolution_y, render.resolution_percentage = width, height, 100
+    # Pixels that are not square: Blender wants the smaller side to be one.
+    render.pixel_aspect_x, render.pixel_aspect_y = max(1.0, fy / fx), max(1.0, fx / fy)
+    if abs(fx / fy - 1) < 1e-4:
+        render.pixel_aspect_x = render.pixel_aspect_y = 1.0
+    scene.camera = camera
+    return camera
+
+
+def add_background_video(camera, video, clip, timing):
+    """Shows the video behind the scene in this camera, in step with the keyframes whatever the scene's frame rate.
+
+    Returns a warning, one sentence for the user, if the video cannot be shown, else None.
+    """
+    if not Path(video).is_file():
+        return f"The video {video} was not found, so the camera shows no background."
+    try:
+        image = bpy.data.images.load(os.path.abspath(video), check_existing=True)
+    except RuntimeError:
+        return f"Blender cannot read {video}, so the camera shows no background."
+    background = camera.data.background_images.new()
+    background.image = image
+    background.alpha = 1.0
+    background.display_depth = "BACK"
+    background.frame_method = "STRETCH"
+    camera.data.show_background_images = True
+    user = background.image_user
+    user.frame_start = timing.frame_start
+    user.frame_duration = timing.frame_count(clip)
+    user.use_auto_refresh = True
+    _key_video_frames(camera.data, user, clip, timing)
+    return None
+
+
+def _key_video_frames(camera_data, user, clip, timing):
+    """Blender shows one video frame for each scene frame. Where the rates differ, the offset that makes up for it is keyed."""
+    steps = np.arange(timing.frame_count(clip))
+    offsets = nearest_rows(clip.timestamps, clip.timestamps[0] + steps / timing.fps) - steps
+    user.frame_offset = int(offsets[0])
+    changes = np.flatnonzero(np.diff(offsets, prepend=offsets[0] - 1))
+    if len(changes) > 1:
+        path = "background_images[0].image_user.frame_offset"
+        track = Track(path, timing.frame_start + changes, offsets[changes, None], "Video", CONSTANT)
+        write_tracks([track], camera_data, bpy.data.actions.new(f"{camera_data.name} video"))
+
+
+def nearest_rows(timestamps, times):
+    """Index [N] of the captured frame nearest to each of the moments `times` [N] s."""
+    timestamps = np.asarray(timestamps, float)
+    return np.searchsorted((timestamps[1:] + timestamps[:-1]) / 2, times)

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The character: an armature and a skinned mesh with shape keys, built from a `CharacterTemplate`.
+
+Knows no body model: whatever the template holds is built the same way.
+"""
+
+from dataclasses import dataclass
+
+import bmesh
+import bpy
+import numpy as np
+from mathutils import Matrix
+
+from . import axes
+from .contract.character import CharacterError
+from .contract.skeleton import JOINT_NAMES, PARENTS
+
+CHARACTER_PROPERTY = "fullbody_character"
+"""Custom property of the armature object that says what was built, and marks it as one of ours."""
+
+BETA_LIMIT = 10.0
+"""Blender's own limit of a shape key's slider."""
+
+_SKIN_COLOUR = (0.55, 0.33, 0.24, 1.0)
+_SHORTEST_BONE = 0.005  # m; Blender drops bones of no length
+
+# Where several bones go on from a joint, the one its bone points to.
+_MAIN_CHILD = {
+    "pelvis": "spine1",
+    "spine3": "neck",
+    "left_wrist": "left_middle1",
+    "right_wrist": "right_middle1",
+}
+
+# Direction (rest frame) and length in metres of bones that end the chain and should not just go on as their parent does.
+_END_BONES = {"head": ((0, 1, 0), 0.15), "left_foot": ((0, 0, 1), 0.06), "right_foot": ((0, 0, 1), 0.06)}
+
+
+@dataclass
+class Character:
+    """A built character: the armature object at identity and its skinned mesh object."""
+
+    armature: bpy.types.Object
+    mesh: bpy.types.Object
+
+    @property
+    def shape_keys(self):
+        """The mesh's `Key` datablock."""
+        return self.mesh.data.shape_keys
+
+
+def check_template(template, betas):
+    """Raises `CharacterError` unless a character of shape `betas` [B] can be built. Changes nothing: call it before anything does."""
+    if tuple(template.joint_names) != JOINT_NAMES or tuple(template.parents) != PARENTS:
+        raise CharacterError("The character template does not have the 52 SMPL-H joints in their order.")
+    betas = np.asarray(betas, float)
+    if np.abs(betas).max(initial=0) > BETA_LIMIT:
+        raise CharacterError(f"The body shape has a coefficient of {np.abs(betas).max():.1f}; a character takes up to {BETA_LIMIT:.0f}.")
+    count = template.shapedirs.shape[-1]
+    if betas[count:].any():
+        raise CharacterError(f"The clip's body shape has {len(betas)} coefficients and the character template takes {count}.")
+
+
+def build_character(template, betas, *, name, collection, view_layer):
+    """Builds a `Character` of shape `betas` [B] into `collection`, which must be part of `view_layer`, in object mode.
+
+    Bones rest at the joints of that shape, so bones and mesh agree. Raises `CharacterError` before anything is made.
+    """
+    check_template(template, betas)
+    betas = fitting_betas(template, betas)
+    armature = _build_armature(template, betas, name, collection, view_layer)
+    mesh = _build_mesh(template, f"{name} body", collection)
+    _add_weights(mesh, template)
+    _add_shape_keys(mesh, template, betas)
+    mesh.parent = armature
+    mesh.modifiers.new("Armature", "ARMATURE").object = armature
+    armature[CHARACTER_PROPERTY] = {"template": str(template.meta.get("name", ""))}
+    return Character(armature, mesh)
+
+
+def fitting_betas(template, betas):
+    """`betas` [B] cut or filled with zeros to as many as the template has."""
+    fitting = np.zeros(template.shapedirs.shape[-1])
+    count = min(len(fitting), len(betas))
+    fitting[:count] = betas[:count]
+    return fitting
+
+
+def bone_rest(armature, joint_names=JOINT_NAMES):
+    """Rest of the named bones: heads [J, 3] m and bone axes [J, 3, 3], both in armature space."""
+    bones = armature.data.bones
+    matrices = np.array([bones[name].matrix_local for name in joint_names])
+    return matrices[:, :3, 3], matrices[:, :3, :3]
+
+
+def _build_armature(template, betas, name, collection, view_layer):
+    armature = bpy.data.objects.new(name, bpy.data.armatures.new(name))
+    collection.objects.link(armature)
+    joints = template.rest_joints(betas)
+    directions, lengths = _bone_directions(joints, template.joint_names, template.parents)
+    rotations, heads = axes.bone_to_scene(directions), axes.rest_to_scene(joints)
+
+    previous = view_layer.objects.active
+    view_layer.objects.active = armature
+    bpy.ops.object.mode_set(mode="EDIT")
+    try:
+        edit_bones = armature.data.edit_bones
+        for joint, (joint_name, parent) in enumerate(zip(template.joint_names, template.parents)):
+            bone = edit_bones.new(joint_name)
+            # The length must come first: a bone without one has no direction that the matrix could set.
+            bone.head, bone.tail = (0, 0, 0), (0, lengths[joint], 0)
+            matrix = np.eye(4)
+            matrix[:3, :3], matrix[:3, 3] = rotations[joint], heads[joint]
+            bone.matrix = Matrix(matrix.tolist())
+            if parent >= 0:
+                bone.parent = edit_bones[template.joint_names[parent]]
+    finally:
+        bpy.ops.object.mode_set(mode="OBJECT")
+        view_layer.objects.active = previous
+    for bone in armature.pose.bones:
+        bone.rotation_mode = "QUATERNION"
+    armature.show_in_front = True
+    armature.data.display_type = "STICK"
+    return armature
+
+
+def _bone_directions(joints, names, parents):
+    """Where each bone points: directions [J, 3] in the rest frame, and lengths [J] m."""
+    index = {name: joint for joint, name in enumerate(names)}
+    children = {joint: [child for child, parent in enumerate(parents) if parent == joint] for joint in range(len(names))}
+    directions, lengths = np.zeros((len(names), 3)), np.zeros(len(names))
+    for joint, name in enumerate(names):
+        if name in _END_BONES:
+            direction, length = _END_BONES[name]
+        elif children[joint]:
+            direction = joints[index.get(_MAIN_CHILD.get(name), children[joint][0])] - joints[joint]
+            length = np.linalg.norm(direction)
+        else:
+            direction, length = directions[parents[joint]], 0.7 * lengths[parents[joint]]
+        if np.linalg.norm(direction) < 1e-6:
+            direction = (0, 1, 0)
+        directions[joint], lengths[joint] = direction, max(length, _SHORTEST_BONE)
+    return directions, lengths
+
+
+def _build_mesh(template, name, collection):
+    mesh = bpy.data.meshes.new(name)
+    corners = template.faces >= 0
+    loop_vertices = template.faces[corners]
+    loop_starts = np.concatenate([[0], np.cumsum(corners.sum(1))[:-1]])
+    mesh.vertices.add(len(template.vertices))
+    mesh.vertices.foreach_set("co", axes.rest_to_scene(template.vertices).astype(np.float32).ravel())
+    mesh.loops.add(len(loop_vertices))
+    mesh.loops.foreach_set("vertex_index", loop_vertices.astype(np.int32))
+    mesh.polygons.add(len(loop_starts))
+    mesh.polygons.foreach_set("loop_start", loop_starts.astype(np.int32))
+    mesh.polygons.foreach_set("use_smooth", np.ones(len(loop_starts), bool))
+    uv_layer = mesh.uv_layers.new(name="UVMap")
+    uv_layer.uv.foreach_set("vector", template.uv[corners].astype(np.float32).ravel())
+    mesh.update(calc_edges=True)
+    mesh.materials.append(_skin_material())
+    mesh_object = bpy.data.objects.new(name, mesh)
+    collection.objects.link(mesh_object)
+    return mesh_object
+
+
+def _skin_material():
+    material = bpy.data.materials.new("Skin")
+    if material.node_tree is None:  # before 5.0 a new material has no nodes
+        material.use_nodes = True
+    shader = next(node for node in material.node_tree.nodes if node.type == "BSDF_PRINCIPLED")
+    shader.inputs["Base Color"].default_value = _SKIN_COLOUR
+    shader.inputs["Roughness"].default_value = 0.55
+    shader.inputs["Subsurface Weight"].default_value = 0.08
+    shader.inputs["Subsurface Radius"].default_value = (0.01, 0.004, 0.002)
+    material.diffuse_color = _SKIN_COLOUR
+    return material
+
+
+def _add_weights(mesh_object, template):
+    for name in template.joint_names:
+        mesh_object.vertex_groups.new(name=name)
+    weights = np.asarray(template.weights)
+    vertices, joints = np.nonzero(weights > 0)
+    build = bmesh.new()
+    build.from_mesh(mesh_object.data)
+    build.verts.ensure_lookup_table()
+    layer, verts = build.verts.layers.deform.verify(), build.verts
+    for vertex, joint, weight in zip(vertices.tolist(), joints.tolist(), weights[vertices, joints].tolist()):
+        verts[vertex][layer][joint] = weight
+    build.to_mesh(mesh_object.data)
+    build.free()
+
+
+def _add_shape_keys(mesh_object, template, betas):
+    """`beta_00`, `beta_01`... set to `betas`, then the template's expressions at rest. Call it after the weights."""
+    basis = np.asarray(template.vertices, float)
+    mesh_object.shape_key_add(name="Basis", from_mix=False)
+    for number, beta in enumerate(betas):
+        key = _add_shape_key(mesh_object, f"beta_{number:02d}", basis + template.shapedirs[..., number])
+        widen_slider(key, -BETA_LIMIT, BETA_LIMIT)
+        key.value = beta
+    for name, offsets in zip(template.expression_names, template.expressiondirs):
+        _add_shape_key(mesh_object, name, basis + offsets)
+
+
+def _add_shape_key(mesh_object, name, rest_xyz):
+    key = mesh_object.shape_key_add(name=name, from_mix=False)
+    key.value = 0.0  # 5.0 and later start at one
+    key.points.foreach_set("co", axes.rest_to_scene(rest_xyz).astype(np.float32).ravel())
+    return key
+
+
+def widen_slider(key, low, high):
+    """Lets a shape key take values from `low` to `high`: Blender cuts what lies outside the slider."""
+    key.slider_min = min(key.slider_min, max(low, -BETA_LIMIT))
+    key.slider_max = max(key.slider_max, min(high, BETA_LIMIT))

@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The add-on's operators: each reads its properties, calls, reports."""
+
+from . import import_capture
+
+CLASSES = (import_capture.FULLBODY_OT_import_capture,)
+
+
+def add_menu_entries():
+    import_capture.add_menu_entry()
+
+
+def remove_menu_entries():
+    import_capture.remove_menu_entry()
