@@ -103,7 +103,7 @@ class Video:
             self._warn(f"{self.path.name} gives {count} pictures of the about {announced} it announces: some may be lost.")
 
     def _upright_image(self, frame, stream):
-        if frame.color_trc in _HDR_TRANSFERS:
+        if stream.codec_context.color_trc in _HDR_TRANSFERS:
             self._warn(f"{self.path.name} is HDR, so the face's colours will be off: record in SDR where they matter.")
         transposed, flip_x, flip_y, exact = _orientation(frame)
         if not exact:
@@ -124,7 +124,7 @@ class Video:
         if clock.restarts:
             self._warn(f"{name} restarts its clock {clock.restarts} times; the parts were put one after another.")
         if losses.undecodable:
-            self._warn(f"{name} is damaged: {losses.undecodable} of its packets could not be decoded; pictures are missing.")
+            self._warn(f"{name} is damaged: {losses.undecodable} of its packets do not decode, so pictures are missing.")
         if damaged:
             self._warn(f"{name} is damaged: {damaged} of its {count} pictures were decoded with errors and kept.")
 
@@ -162,7 +162,7 @@ class VideoWriter:
         self.path = Path(path)
         self.image_size = tuple(int(size) for size in image_size)
         if min(self.image_size) < 1 or not mean_framerate > 0:
-            raise VideoError(f"A video needs size and frame rate above zero, got {self.image_size} at {mean_framerate}.")
+            raise VideoError(f"A video's size and rate should be above zero, got {self.image_size} at {mean_framerate}.")
         if self.path.is_dir() or not self.path.parent.is_dir():
             raise VideoError(f"Cannot write {self.path}: choose a file name in a folder that exists.")
         self._temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.part")
