@@ -120,7 +120,7 @@ class Video:
         if clock.missing:
             self._warn(f"{name} gives no time for {clock.missing} of its {count} pictures; the mean frame rate did.")
         if clock.disordered:
-            self._warn(f"{name} gives {clock.disordered} of its {count} pictures times that do not increase; they were moved.")
+            self._warn(f"{name} gives {clock.disordered} of its {count} pictures times that do not increase; those moved.")
         if clock.restarts:
             self._warn(f"{name} restarts its clock {clock.restarts} times; the parts were put one after another.")
         if losses.undecodable:
