@@ -48,10 +48,9 @@ def add_background_video(camera, video, clip, timing):
     """
     if not Path(video).is_file():
         return f"The video {video} was not found, so the camera shows no background."
-    try:
-        image = bpy.data.images.load(os.path.abspath(video), check_existing=True)
-    except RuntimeError:
-        return f"Blender cannot read {video}, so the camera shows no background."
+    image = _load_movie(video)
+    if image is None:
+        return f"Blender cannot read {video} as a video, so the camera shows no background."
     background = camera.data.background_images.new()
     background.image = image
     background.alpha = 1.0
@@ -63,6 +62,20 @@ def add_background_video(camera, video, clip, timing):
     user.frame_duration = timing.frame_count(clip)
     user.use_auto_refresh = True
     _key_video_frames(camera.data, user, clip, timing)
+    return None
+
+
+def _load_movie(video):
+    """The video as an image datablock, or None if Blender cannot read it."""
+    try:
+        image = bpy.data.images.load(os.path.abspath(video), check_existing=True)
+    except RuntimeError:
+        return None
+    # A file that only looks like a video loads without complaint, and has no size.
+    if image.source == "MOVIE" and image.size[0]:
+        return image
+    if not image.users:
+        bpy.data.images.remove(image)
     return None
 
 

@@ -74,7 +74,7 @@ def build_character(template, betas, *, name, collection, view_layer):
     _add_shape_keys(mesh, template, betas)
     mesh.parent = armature
     mesh.modifiers.new("Armature", "ARMATURE").object = armature
-    armature[CHARACTER_PROPERTY] = {"template": str(template.meta.get("name", ""))}
+    armature[CHARACTER_PROPERTY] = {"template": str(template.meta.get("name") or "")}
     return Character(armature, mesh)
 
 

@@ -77,10 +77,9 @@ def set_scene_fps(scene, clip):
     """Plays the scene at the clip's own rate, which need not be a whole number."""
     rate = clip.mocap_framerate
     whole = max(1, round(rate))
-    # A measured rate of 30.0003 means 30: take the whole number unless the clip would be off by a twentieth of a frame at its end.
-    drift = abs(rate - whole) * clip.duration
+    # A measured 30.0003 means 30 (and 29.97 does not). Nothing drifts: keys follow the clip's own times in seconds.
     scene.render.fps = whole
-    scene.render.fps_base = 1.0 if drift < 0.05 else whole / rate
+    scene.render.fps_base = 1.0 if abs(rate / whole - 1) < 1e-4 else whole / rate
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+import json
+import os
+import subprocess
+import sys
+
+import bpy
+import numpy as np
+import pytest
+from scene_reading import joints_over
+from synthetic_person import make_clip, make_template, posed_joints
+from test_camera import write_movie
+
+
+@pytest.fixture
+def folder(tmp_path, scene):
+    template = make_template()
+    clip = make_clip(template, frames=30, fps=29.97)
+    template.save(tmp_path / "person.npz")
+    clip.save(tmp_path / "walk.npz")
+    write_movie(tmp_path / "film.mp4", scene)
+    (tmp_path / "out").mkdir()
+    return tmp_path
+
+
+def build_scene(staged, folder, *arguments, as_file=False):
+    """Runs it as the core does: in a process of its own."""
+    head = [str(staged / "build_scene.py"), "--"] if as_file else ["-m", "fullbody_mocap.build_scene"]
+    common = ["--clip", "walk.npz", "--template", "person.npz", "--out", "out/walk.blend"]
+    environment = {**os.environ, "PYTHONPATH": "" if as_file else str(staged.parent)}
+    command = [sys.executable, *head, *common, *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def test_writes_a_blend_and_pictures(staged, folder):
+    pictures = ["--render", "out/walk.png", "--render-3q", "out/side.png", "--render-frame", "12"]
+    done = build_scene(staged, folder, "--video", "film.mp4", *pictures)
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout.strip().splitlines()[-1])
+    assert (made["captured_frames"], made["scene_frames"], made["bones"], made["video"]) == (30, 30, 52, True)
+    assert sorted(path.name for path in (folder / "out").iterdir()) == ["side.png", "walk.blend", "walk.png"]
+
+    bpy.ops.wm.open_mainfile(filepath=str(folder / "out" / "walk.blend"))
+    scene = bpy.context.scene
+    assert abs(scene.render.fps / scene.render.fps_base - 29.97) < 1e-3
+    assert (scene.frame_start, scene.frame_end) == (1, 30)
+    image = scene.camera.data.background_images[0].image
+    assert image.filepath == "//../film.mp4" and tuple(image.size) == (64, 48)
+    armature = next(item for item in scene.objects if item.type == "ARMATURE")
+    from fullbody_mocap.contract.capture import CaptureClip
+    from fullbody_mocap.contract.character import CharacterTemplate
+
+    clip, template = CaptureClip.load(folder / "walk.npz"), CharacterTemplate.load(folder / "person.npz")
+    assert np.abs(joints_over(scene, armature, 1 + np.arange(30)) - posed_joints(template, clip)).max() < 1e-4
+
+    picture = bpy.data.images.load(str(folder / "out" / "walk.png"))
+    width, height = picture.size
+    pixels = np.array(picture.pixels[:]).reshape(height, width, 4)
+    assert (width, height) == (640, 360)
+    solid = pixels[..., 3] > 0.95
+    assert 0.01 < solid.mean() < 0.5, "the person covers part of the picture, the rest is clear"
+    # The person stands where the camera saw it: nearly all joints fall on solid pixels (rows count upwards in Blender).
+    joints = clip.joints_camera[11] @ clip.camera_matrix.T
+    columns, rows = (joints[:, :2] / joints[:, 2:] / 2).T
+    inside = (columns > 0) & (columns < 639) & (rows > 0) & (rows < 359)
+    assert solid[359 - rows[inside].astype(int), columns[inside].astype(int)].mean() > 0.7
+
+
+def test_runs_as_a_file_after_blenders_own_arguments(staged, folder):
+    done = build_scene(staged, folder, as_file=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.strip().splitlines()[-1])["video"] is False
+    assert [path.name for path in (folder / "out").iterdir()] == ["walk.blend"]
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--clip", "none.npz"], "no capture file"),
+        (["--template", "walk.npz"], "not a character template"),
+        (["--render", "out/walk.png", "--render-frame", "31"], "Frame 31"),
+        (["--out", "nowhere/walk.blend"], "no such folder"),
+    ],
+)
+def test_a_failure_is_a_failure_and_leaves_nothing(staged, folder, arguments, words):
+    done = build_scene(staged, folder, *arguments)
+    assert done.returncode == 1
+    assert words in done.stderr and "Traceback" not in done.stderr
+    assert list((folder / "out").iterdir()) == [] and not (folder / "nowhere").exists()
+
+
+def test_a_missing_video_is_told(staged, folder):
+    done = build_scene(staged, folder, "--video", "none.mp4")
+    assert done.returncode == 0
+    made = json.loads(done.stdout.strip().splitlines()[-1])
+    assert made["video"] is False and "not found" in made["warnings"][0]
