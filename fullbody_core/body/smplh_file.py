@@ -93,13 +93,13 @@ class BodyModelFile:
         """Reads and checks a file that `save` wrote. Raises `BodyModelError`."""
         try:
             arrays = read_npz(path, "body model")
-            meta = json.loads(str(arrays.get("meta", "{}")))
+            meta = _parse_meta(arrays, path)
             if not isinstance(meta, dict) or meta.get("format") != FORMAT_NAME:
                 raise BodyModelError(f"{path} is not a body model of this project.")
             if meta.get("version") != FORMAT_VERSION:
                 raise BodyModelError(f"{path} is of body format {meta.get('version')}; this version reads {FORMAT_VERSION}.")
             body = cls.from_arrays(arrays, meta)
-        except (FileError, json.JSONDecodeError) as error:
+        except FileError as error:
             raise BodyModelError(str(error)) from error
         body.sha256 = hashlib.sha256(Path(path).read_bytes()).hexdigest()
         return body
@@ -144,7 +144,8 @@ class BodyModelFile:
         values["joint_names"] = np.array(self.joint_names)
         values["landmark_names"] = np.array(list(self.landmarks), dtype=str if self.landmarks else "U1")
         values["landmark_vertices"] = np.array(list(self.landmarks.values()), np.int32)
-        values["meta"] = np.array(json.dumps({**self.meta, "format": FORMAT_NAME, "version": FORMAT_VERSION}, sort_keys=True))
+        meta = {**self.meta, "format": FORMAT_NAME, "version": FORMAT_VERSION}
+        values["meta"] = np.array(json.dumps(meta, sort_keys=True))
         for side in "lr":
             values[f"hands_components{side}"] = np.eye(45, dtype=np.float32)
             values[f"hands_mean{side}"] = np.zeros(45, np.float32)
@@ -159,7 +160,8 @@ class BodyModelFile:
     def _check(self):
         joints, vertices = len(JOINT_NAMES), len(self.v_template)
         if tuple(self.joint_names) != JOINT_NAMES:
-            raise BodyModelError(f"The body model should have SMPL-H's {joints} joints in their order, got {len(self.joint_names)} others.")
+            got = ", ".join(self.joint_names[:3])
+            raise BodyModelError(f"The body model should have SMPL-H's {joints} joints in their order, got {got}, ...")
         parents = np.asarray(self.parents)
         if parents[0] != -1 or (parents[1:] < 0).any() or (parents >= np.arange(joints)).any():
             raise BodyModelError("The body model's joints are not one tree with parents first.")
@@ -169,10 +171,18 @@ class BodyModelFile:
                 raise BodyModelError(f"The body model's {name} point outside its {vertices} vertices.")
         if len(self.vt) and (max(self.ft.max(), self.quads_ft.max(initial=0)) >= len(self.vt) or self.ft.min() < 0):
             raise BodyModelError("The body model's texture faces point outside its texture coordinates.")
-        if self.posedirs.shape[-1] != 9 * (joints - 1):
-            raise BodyModelError(f"The body model's posedirs should have {9 * (joints - 1)} columns, got {self.posedirs.shape[-1]}.")
+        columns = 9 * (joints - 1)
+        if self.posedirs.shape[-1] != columns:
+            raise BodyModelError(f"The body model's posedirs should have {columns} columns, got {self.posedirs.shape[-1]}.")
         if any(not 0 <= vertex < vertices for vertex in self.landmarks.values()):
             raise BodyModelError(f"The body model's landmarks point outside its {vertices} vertices.")
         for name, axis in (("weights", 1), ("J_regressor", 1)):
             if not np.allclose(getattr(self, name).sum(axis), 1, atol=1e-3):
                 raise BodyModelError(f"The body model's {name} do not sum to one in every row.")
+
+
+def _parse_meta(arrays, path):
+    try:
+        return json.loads(str(arrays.get("meta", "{}")))
+    except json.JSONDecodeError as error:
+        raise BodyModelError(f"{path} is not a body model of this project: its meta is not JSON.") from error

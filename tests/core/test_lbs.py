@@ -70,9 +70,8 @@ def test_agrees_with_smplx_on_the_same_file(open_body, tmp_path, monkeypatch, po
     batch = 3
     axis_angle = rng.normal(size=(batch, 52, 3)) * 0.6
     betas, translation = rng.normal(size=(batch, 16)), rng.normal(size=(batch, 3))
-    reference = smplx.SMPLH(
-        model_path=str(path), ext="npz", use_pca=False, flat_hand_mean=True, num_betas=16, batch_size=batch, dtype=torch.float64
-    )
+    options = dict(ext="npz", use_pca=False, flat_hand_mean=True, num_betas=16, dtype=torch.float64)
+    reference = smplx.SMPLH(model_path=str(path), batch_size=batch, **options)
     theirs = reference(
         betas=torch.tensor(betas),
         global_orient=torch.tensor(axis_angle[:, 0]),
@@ -124,7 +123,8 @@ def test_a_tree_with_a_child_before_its_parent_is_refused():
 def test_identity_pose_is_the_rest_body():
     body = BodyModel(small_body(), torch.float64)
     betas = torch.tensor(np.random.default_rng(1).normal(size=(2, 16)))
-    vertices, joints = body(betas, torch.eye(3, dtype=torch.float64).expand(2, 52, 3, 3), torch.zeros(2, 3, dtype=torch.float64))
+    identity = torch.eye(3, dtype=torch.float64).expand(2, 52, 3, 3)
+    vertices, joints = body(betas, identity, torch.zeros(2, 3, dtype=torch.float64))
     torch.testing.assert_close(vertices, body.rest_vertices(betas), atol=1e-6, rtol=0)
     torch.testing.assert_close(joints, body.rest_joints(betas))
 
@@ -219,7 +219,7 @@ def saved_arrays(tmp_path):
         (lambda a: a.update(joint_names=a["joint_names"][::-1].copy()), "SMPL-H's 52 joints"),
         (lambda a: a.update(kintree_table=a["kintree_table"][:, ::-1].copy()), "parents first"),
         (lambda a: a.update(meta=np.array("{}")), "not a body model of this project"),
-        (lambda a: a.update(meta=np.array("{")), "."),
+        (lambda a: a.update(meta=np.array("{")), "meta is not JSON"),
     ],
 )
 def test_a_misfit_file_is_refused_in_one_sentence(tmp_path, change, message):

