@@ -1,0 +1,117 @@
+"""The camera: intrinsics, where the person stands before it, and where it stands in the world.
+
+Camera frame as in contract/frames.py: x right, y down, z away; metres and pixels.
+"""
+
+import numpy as np
+
+from .contract.frames import CAMERA_TO_WORLD
+from .ik.swing_twist import shortest_arc
+
+DEFAULT_FOV = 55.0
+"""Degrees across the longer side of the image: between a phone's main camera while filming (about 60) and a webcam (about 50)."""
+
+
+def camera_matrix(image_size, fov=DEFAULT_FOV):
+    """Intrinsics [3, 3] px of a camera with square pixels and its axis through the middle of the image.
+
+    image_size (width, height) px; fov in degrees across the longer side. Raises ValueError outside 5..170 degrees.
+    """
+    if not 5 <= fov <= 170:
+        raise ValueError(f"The field of view should be between 5 and 170 degrees, got {fov:g}.")
+    width, height = image_size
+    focal = max(width, height) / 2 / np.tan(np.radians(fov) / 2)
+    return np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
+
+
+def project(points, matrix):
+    """Camera-frame points [..., 3] m to pixels [..., 2]. Points at or behind the camera give NaN."""
+    points = np.asarray(points, float)
+    depth = np.where(points[..., 2:] > 1e-6, points[..., 2:], np.nan)
+    return points[..., :2] / depth * [matrix[0, 0], matrix[1, 1]] + [matrix[0, 2], matrix[1, 2]]
+
+
+def rays(pixels, matrix):
+    """Pixels [..., 2] to points [..., 3] at depth one along their lines of sight."""
+    pixels = (np.asarray(pixels, float) - [matrix[0, 2], matrix[1, 2]]) / [matrix[0, 0], matrix[1, 1]]
+    return np.concatenate([pixels, np.ones_like(pixels[..., :1])], -1)
+
+
+def crop_to_camera_rotation(centre, matrix):
+    """Rotation [..., 3, 3] from the axes of a crop around pixel `centre` [..., 2] to the camera's.
+
+    A network that sees a crop takes its middle for the direction of view. Someone at the edge of a wide image, seen at the
+    same angle, has in truth turned by the angle between the two lines of sight.
+    """
+    return shortest_arc(np.array([0.0, 0, 1]), rays(centre, matrix))
+
+
+def parent_depth_from_bone(parent, child, depth_difference, length, matrix):
+    """Absolute depth [...] m of a bone's parent from the bone's known length: Eq. 14 of Zhou et al. 2021, in closed form.
+
+    parent, child [..., 2] px; depth_difference [...] m, child's depth less the parent's; length [...] m.
+    With a and b the lines of sight, |z a - (z + d) b| = l is a quadratic in z; the farther root keeps the bone before the
+    camera. Where the two ends coincide in the image, or the bone is shorter than its depth difference, the result is NaN.
+    """
+    a, b = rays(parent, matrix), rays(child, matrix)
+    difference = a - b
+    squared = np.sum(difference**2, -1)
+    mixed = depth_difference * np.sum(difference * b, -1)
+    constant = depth_difference**2 * np.sum(b * b, -1) - length**2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (mixed + np.sqrt(mixed**2 - squared * constant)) / squared
+
+
+def solve_translation(points, pixels, weights, matrix, rounds=4):
+    """Translations [T, 3] m that bring posed points under their pixels: weighted least squares over all points.
+
+    points [T, N, 3] m, relative to the root, in camera axes; pixels [T, N, 2]; weights [T, N] >= 0; matrix [3, 3].
+    For a point p seen along (x, y, 1), (p + t)_x = x (p + t)_z and the same in y: two equations linear in t for each point, so
+    all bones vote at once where Eq. 14 asks one. Later rounds give less weight to points that disagree (Huber, at twice the
+    median residual). A frame with fewer than two weighted points gives NaN.
+    """
+    sight = rays(pixels, matrix)
+    weights = np.asarray(weights, float)
+    robust = np.ones_like(weights)
+    for _ in range(rounds):
+        translation = _weighted_translation(points, sight, weights * robust)
+        moved = points + translation[:, None]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            residual = np.linalg.norm(moved[..., :2] / moved[..., 2:] - sight[..., :2], axis=-1)
+        typical = _masked_median(residual, weights > 0)
+        robust = np.minimum(1, 2 * typical[:, None] / np.maximum(np.nan_to_num(residual, nan=1e9), 1e-9))
+    return translation
+
+
+def _weighted_translation(points, sight, weights):
+    """One least-squares solution of the equations in `solve_translation`, by 3 x 3 normal equations."""
+    x, y = sight[..., 0], sight[..., 1]
+    zero, one = np.zeros_like(x), np.ones_like(x)
+    rows = np.stack([np.stack([one, zero, -x], -1), np.stack([zero, one, -y], -1)], -2)  # [T, N, 2, 3]
+    right = -np.einsum("tnij,tnj->tni", rows, points)
+    normal = np.einsum("tn,tnij,tnik->tjk", weights, rows, rows)
+    projected = np.einsum("tn,tnij,tni->tj", weights, rows, right)
+    solvable = ((weights > 0).sum(1) >= 2) & (np.linalg.cond(normal + 1e-300 * np.eye(3)) < 1e12)
+    translation = np.full((len(points), 3), np.nan)
+    translation[solvable] = np.linalg.solve(normal[solvable], projected[solvable][..., None])[..., 0]
+    return translation
+
+
+def _masked_median(values, mask):
+    values = np.where(mask & np.isfinite(values), values, np.nan)
+    empty = np.isnan(values).all(1)
+    values[empty] = 0
+    return np.nanmedian(values, axis=1)
+
+
+def level_camera_to_world(floor_depth_point, floor_drop):
+    """Pose [4, 4] of a level camera in a world whose floor is z = 0 and whose origin lies under a point of the scene.
+
+    floor_depth_point [3] m in the camera frame: the point that comes to stand over the origin.
+    floor_drop m: how far the floor is below the camera (along +y of the camera frame).
+    """
+    pose = np.eye(4)
+    pose[:3, :3] = CAMERA_TO_WORLD
+    origin = CAMERA_TO_WORLD @ np.array([floor_depth_point[0], floor_drop, floor_depth_point[2]])
+    pose[:3, 3] = -origin
+    return pose

@@ -1,0 +1,239 @@
+"""The command line: `fullbody COMMAND`. Errors are one sentence, exit code 2; Ctrl-C is 130 and leaves no half file."""
+
+import argparse
+import importlib.resources
+import os
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+from tqdm import tqdm
+
+from . import __version__
+
+
+def main(arguments=None):
+    """Runs one command. Returns the exit code."""
+    options = make_parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except KeyboardInterrupt:
+        print("\nStopped; what was not finished was not written.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left; there is nobody to tell
+        return 1
+    except user_errors() as error:
+        print(f"fullbody: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def user_errors():
+    """The errors whose message is one sentence for the user."""
+    from .addon_package import AddonPackageError
+    from .blend import BlendError
+    from .blender_process import BlenderError
+    from .contract.npz_file import FileError
+    from .pipeline import CaptureFailure
+    from .video import VideoError
+
+    return AddonPackageError, BlendError, BlenderError, CaptureFailure, FileError, UsageError, VideoError
+
+
+class UsageError(ValueError):
+    """Options that do not go together. The message is one sentence for the user."""
+
+
+def make_parser():
+    parser = argparse.ArgumentParser(prog="fullbody", description="Markerless motion capture from video, as keyframes in Blender.")
+    parser.add_argument("--version", action="version", version=f"fullbody {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    add_demo(commands)
+    add_capture(commands)
+    add_blend(commands)
+    add_evaluate(commands)
+    return parser
+
+
+def add_capture(commands):
+    command = commands.add_parser("capture", help="video to capture file (.npz)", description="Captures the person in a video.")
+    command.add_argument("video", type=Path)
+    command.add_argument("-o", "--output", type=Path, required=True, metavar="CLIP.npz")
+    command.add_argument("--overlay", type=Path, metavar="OUT.mp4", help="also write the video with the skeleton drawn over it")
+    add_capture_settings(command)
+    command.set_defaults(run=run_capture)
+
+
+def add_capture_settings(command):
+    from .camera import DEFAULT_FOV
+
+    command.add_argument("--detector", choices=("auto", "mediapipe"), default="auto")
+    help_fov = f"field of view in degrees across the longer side of the picture (default {DEFAULT_FOV:g})"
+    command.add_argument("--fov", type=float, default=DEFAULT_FOV, metavar="DEG", help=help_fov)
+    command.add_argument("--body", default="open", metavar="open|FILE", help="body model (default: the open body)")
+    command.add_argument("--smooth", action=argparse.BooleanOptionalAction, default=True, help="One-Euro filter (default: on)")
+
+
+def capture_settings(options):
+    from .pipeline import CaptureSettings
+
+    if not 5 <= options.fov <= 170:
+        raise UsageError(f"The field of view should be between 5 and 170 degrees, got {options.fov:g}: change --fov.")
+    return CaptureSettings(detector=options.detector, fov=options.fov, body=options.body, smooth=options.smooth)
+
+
+def run_capture(options):
+    from .overlay import write_overlay
+    from .pipeline import capture
+
+    for path in filter(None, (options.output, options.overlay)):
+        check_writable(path)
+    clip, warnings = capture(options.video, capture_settings(options), progress_bar("Capturing"))
+    clip.save(options.output)
+    if options.overlay:
+        write_overlay(clip, options.video, options.overlay, progress_bar("Drawing"))
+    print_warnings(warnings)
+    print(describe(clip, options.output))
+    if options.overlay:
+        print(f"Overlay: {options.overlay}")
+
+
+def describe(clip, path):
+    """One line about a finished capture."""
+    body, left, right, face = clip.valid.mean(0)
+    seen = f"body {body:.0%}, left hand {left:.0%}, right hand {right:.0%}, face {face:.0%} of the frames"
+    return f"Capture: {path} ({clip.frame_count} frames, {clip.duration:.2f} s at {clip.mocap_framerate:.2f} fps; {seen})"
+
+
+def add_blend(commands):
+    command = commands.add_parser("blend", help="capture file to .blend", description="Builds the animated character in Blender.")
+    command.add_argument("clip", type=Path, metavar="CLIP.npz")
+    command.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.blend")
+    command.add_argument("--render", type=Path, metavar="OUT.png", help="also render a picture beside the video's frame")
+    command.add_argument("--frame", type=int, help="which frame to render, from 0 (default: the middle)")
+    command.add_argument("--video", type=Path, help="the video, if it has moved since the capture")
+    command.add_argument("--body", metavar="open|FILE", help="the body model, if it has moved since the capture")
+    command.add_argument("--blender", metavar="EXE", help="the Blender to use (default: the bpy module, or blender on the PATH)")
+    command.set_defaults(run=run_blend)
+
+
+def run_blend(options):
+    from .blend import build_blend
+
+    for path in filter(None, (options.output, options.render)):
+        check_writable(path)
+    print("Building the character in Blender ...", file=sys.stderr)
+    made, warnings = build_blend(
+        options.clip,
+        options.output,
+        body=options.body,
+        video=options.video,
+        render=options.render,
+        blender=options.blender,
+        frame=options.frame,
+    )
+    print_warnings(warnings)
+    print(f"Blend: {options.output} ({made.get('frames', '?')} scene frames)")
+    if options.render:
+        print(f"Picture: {options.render}")
+
+
+def add_demo(commands):
+    command = commands.add_parser("demo", help="the whole path on a small clip of the project's own")
+    command.add_argument("-o", "--output", type=Path, default=Path("fullbody_demo"), metavar="FOLDER")
+    command.add_argument("--blender", metavar="EXE", help="the Blender to use (default: the bpy module, or blender on the PATH)")
+    command.set_defaults(run=run_demo)
+
+
+def run_demo(options):
+    from .blender_process import find_blender
+
+    find_blender(options.blender)  # before the work, not after it
+    try:
+        options.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"Cannot make the folder {options.output}: {error.strerror}.") from error
+    place = options.output / "demo"
+    with demo_video(options.output) as video:
+        command = ["capture", str(video), "-o", f"{place}.npz", "--overlay", f"{place}_overlay.mp4"]
+        run_capture(make_parser().parse_args(command))
+        command = ["blend", f"{place}.npz", "-o", f"{place}.blend", "--render", f"{place}.png"]
+        command += ["--blender", options.blender] * (options.blender is not None)
+        run_blend(make_parser().parse_args(command))
+    print(f"Open {place}.blend in Blender and press space; {place}.png shows the video and the character side by side.")
+
+
+@contextmanager
+def demo_video(folder):
+    """A copy of the shipped clip beside the demo's results, so that the .blend finds its background."""
+    source = importlib.resources.files("fullbody_core") / "assets" / "demo.mp4"
+    video = folder / "demo.mp4"
+    video.write_bytes(source.read_bytes())
+    yield video
+
+
+def add_evaluate(commands):
+    command = commands.add_parser("evaluate", help="measure quality and speed")
+    what = command.add_subparsers(required=True, metavar="WHAT")
+    clip = what.add_parser("clip", help="speed, validity and reprojection on videos, beside MediaPipe Holistic")
+    clip.add_argument("videos", type=Path, nargs="+", metavar="VIDEO")
+    add_capture_settings(clip)
+    clip.set_defaults(run=run_evaluate_clip)
+
+
+def run_evaluate_clip(options):
+    from .evaluate.clip import evaluate_clip, format_reports
+
+    settings = capture_settings(options)
+    reports = [evaluate_clip(video, settings) for video in tqdm(options.videos, desc="Evaluating", unit="clip", disable=None)]
+    print(format_reports(reports))
+
+
+def check_writable(path):
+    """Refuses an output place before the work rather than after it. Raises `UsageError`."""
+    folder = path.resolve().parent
+    if not folder.is_dir():
+        raise UsageError(f"Cannot write {path}: the folder {folder} does not exist.")
+    if path.is_dir() or not os.access(folder, os.W_OK):
+        raise UsageError(f"Cannot write {path}: choose a file name in a folder you may write to.")
+
+
+def progress_bar(label):
+    """A function that wraps an iterator of frames in a progress bar (none where the output is not a terminal)."""
+
+    def wrap(frames, total=None):
+        return tqdm(frames, total=total, desc=label, unit="frame", disable=None)
+
+    return wrap
+
+
+def print_warnings(warnings):
+    for warning in warnings:
+        print(f"Note: {warning}", file=sys.stderr)
+
+
+def _hide_native_logs():
+    """Keeps stderr for our own messages: the libraries under MediaPipe log to it from C++, and cannot be told not to.
+
+    Their lines go to the null device; FULLBODY_NATIVE_LOGS=1 shows them.
+    """
+    if os.environ.get("FULLBODY_NATIVE_LOGS") == "1":
+        return
+    try:
+        ours = os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1)
+    except (OSError, ValueError):
+        return  # stderr is not a file, as under a test runner
+    sys.stderr.flush()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    sys.stderr = ours
+
+
+def run():
+    """The console script."""
+    _hide_native_logs()
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,1 @@
+"""Detectors: an image of one person in, keypoints out."""

@@ -1,0 +1,265 @@
+"""The default detector: BlazePose for the body, MediaPipe's hand and face-mesh models on high-resolution crops.
+
+As in Zhou et al. 2021 (Sec. 3.2.3), the hands are cut from the full-resolution frame where the body says they are, not from
+the small image that the body network sees. A crop follows its hand from frame to frame, so inside the crop the hand hardly
+moves and MediaPipe's own tracking keeps it. Which hand is which comes from the body alone.
+"""
+
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ..contract.skeleton import BLAZEPOSE_33, HAND_21
+from .keypoints import SIDES, Keypoints
+
+os.environ.setdefault("GLOG_minloglevel", "2")
+
+HAND_LENGTH = 0.19
+"""m, wrist to middle finger tip of an adult (mean of men and women); only sizes crops and tells left from right."""
+
+HAND_CROP = 2.2
+"""Side of a hand crop in hand lengths: a hand about as large as palm detection likes it, with room to move."""
+
+FACE_CROP = 3.0
+"""Side of the head crop in ear-to-ear widths, from BlazePose's points, which lie inside the head's outline."""
+
+EXTRAPOLATED = 0.25
+"""Highest confidence of a point outside the image: BlazePose reports such points, at times as surely visible."""
+
+CROP_PIXELS = 256
+FACE_POINTS = 478
+
+_MODELS = (
+    "pose_detection/pose_detection.tflite",
+    "pose_landmark/pose_landmark_full.tflite",
+    "palm_detection/palm_detection_full.tflite",
+    "hand_landmark/hand_landmark_full.tflite",
+    "face_detection/face_detection_short_range.tflite",
+    "face_landmark/face_landmark_with_attention.tflite",
+)
+
+_MESH_POINTS = {
+    "nose": [1],
+    "left_eye_inner": [362],
+    "left_eye_centre": [263, 362],
+    "left_eye_outer": [263],
+    "right_eye_inner": [133],
+    "right_eye_centre": [33, 133],
+    "right_eye_outer": [33],
+    "left_mouth": [291],
+    "right_mouth": [61],
+}
+"""Face-mesh points (averaged) at the same place as a BlazePose point."""
+
+_SCALE_BONES = np.array(
+    [
+        [BLAZEPOSE_33.index(f"{side_a}_{a}"), BLAZEPOSE_33.index(f"{side_b}_{b}")]
+        for side_a, a, side_b, b in [("left", "shoulder", "right", "shoulder"), ("left", "hip", "right", "hip")]
+        + [
+            (side, a, side, b)
+            for side in SIDES
+            for a, b in [("shoulder", "hip"), ("shoulder", "elbow"), ("elbow", "wrist"), ("hip", "knee"), ("knee", "ankle")]
+        ]
+    ]
+)
+
+
+class MediaPipeDetector:
+    """BlazePose-33 body, 21 points a hand, 478-point face mesh, from the models inside the mediapipe package."""
+
+    name = "mediapipe"
+    definition = BLAZEPOSE_33
+    face_count = FACE_POINTS
+
+    def __init__(self):
+        import mediapipe
+
+        solutions = mediapipe.solutions
+        self._pose = solutions.pose.Pose(model_complexity=1)
+        self._hands = [_HandDetector(solutions, side) for side in SIDES]
+        self._face = _FaceDetector(solutions)
+        # One worker a part: the parts of a frame run beside each other, and each sees its frames in order.
+        self._workers = ThreadPoolExecutor(max_workers=3, thread_name_prefix="detect")
+        root = Path(mediapipe.__file__).parent / "modules"
+        self.models = {Path(name).name: hashlib.sha256((root / name).read_bytes()).hexdigest() for name in _MODELS}
+
+    def detect(self, image):
+        """Keypoints in an RGB uint8 image [H, W, 3] of any size. Frames are to be given in order."""
+        keypoints = Keypoints.nobody(len(self.definition), self.face_count)
+        height, width = image.shape[:2]
+        result = self._pose.process(image)
+        if result.pose_landmarks is None:
+            self._forget()
+            return keypoints
+        landmarks = result.pose_landmarks.landmark
+        keypoints.body2d = np.array([[point.x * width, point.y * height] for point in landmarks])
+        visible = np.clip([point.visibility for point in landmarks], 0, 1)
+        inside = ((keypoints.body2d >= 0) & (keypoints.body2d < [width, height])).all(-1)
+        keypoints.body_confidence = np.where(inside, visible, np.minimum(visible, EXTRAPOLATED))
+        keypoints.body3d = np.array([[point.x, point.y, point.z] for point in result.pose_world_landmarks.landmark])
+        keypoints.person_box = _person_box(keypoints, width, height)
+        scale = pixels_per_metre(keypoints.body2d, keypoints.body3d, keypoints.body_confidence)
+        face = self._workers.submit(self._face.detect, image, keypoints)
+        hands = [self._workers.submit(hand.detect, image, keypoints, scale) for hand in self._hands]
+        for side, found in enumerate(hand.result() for hand in hands):
+            if found is not None:
+                keypoints.hand2d[side], keypoints.hand3d[side], keypoints.hand_confidence[side] = found
+        self._keep_hands_apart(keypoints, scale)
+        mesh = face.result()
+        if mesh is not None:
+            keypoints.face3d, keypoints.face_confidence = mesh, np.array(1.0)
+        _take_finer_points(keypoints)
+        return keypoints
+
+    def _keep_hands_apart(self, keypoints, scale):
+        """Both crops may have found the same hand: it belongs to the side whose body wrist is nearer."""
+        gap = np.linalg.norm(keypoints.hand2d[0] - keypoints.hand2d[1], axis=-1).mean()
+        if keypoints.hand_confidence.min() > 0 and gap < 0.25 * HAND_LENGTH * scale:
+            loser = int(np.argmin(keypoints.hand_confidence))
+            keypoints.hand2d[loser], keypoints.hand3d[loser], keypoints.hand_confidence[loser] = 0, 0, 0
+            self._hands[loser].forget()
+
+    def _forget(self):
+        for hand in self._hands:
+            hand.forget()
+
+    def close(self):
+        self._workers.shutdown()
+        for part in (self._pose, self._face, *self._hands):
+            part.close()
+
+
+class _HandDetector:
+    """One hand of the person, found in a crop around the wrist and forearm of that side."""
+
+    def __init__(self, solutions, side):
+        # Low thresholds find more; a false find is told by its distance to the body's wrist.
+        self._hands = solutions.hands.Hands(
+            max_num_hands=1, model_complexity=1, min_detection_confidence=0.3, min_tracking_confidence=0.3
+        )
+        other = SIDES[1 - SIDES.index(side)]
+        self._palm = [BLAZEPOSE_33.index(f"{side}_{name}") for name in ("wrist", "index", "pinky")]
+        self._wrist, self._other_wrist = self._palm[0], BLAZEPOSE_33.index(f"{other}_wrist")
+        self._tracking = False
+
+    def detect(self, image, keypoints, scale):
+        """(points [21, 2] px, points [21, 3] m, confidence) or None. `scale` is the body's pixels per metre."""
+        centre = keypoints.body2d[self._palm].mean(0)
+        side = HAND_CROP * HAND_LENGTH * scale
+        height, width = image.shape[:2]
+        reach = HAND_LENGTH * scale
+        inside = (centre > -reach / 2).all() and (centre < np.array([width, height]) + reach / 2).all()
+        if not inside or side < 8:
+            self.forget()
+            return None
+        crop, image_to_crop = square_crop(image, centre, side)
+        result = self._hands.process(crop)
+        if not result.multi_hand_landmarks:
+            self._tracking = False
+            return None
+        self._tracking = True
+        points = _landmark_array(result.multi_hand_landmarks[0])[:, :2] * CROP_PIXELS
+        points = (points - image_to_crop[:, 2]) / image_to_crop[0, 0]
+        distance = np.linalg.norm(points[0] - keypoints.body2d[self._wrist])
+        other_distance = np.linalg.norm(points[0] - keypoints.body2d[self._other_wrist])
+        other_seen = keypoints.body_confidence[self._other_wrist] > 0.5
+        if distance > 0.8 * reach or (other_seen and other_distance < distance):
+            self.forget()
+            return None
+        return points, _landmark_array(result.multi_hand_world_landmarks[0]), 1 - 0.5 * distance / (0.8 * reach)
+
+    def forget(self):
+        """Starts anew with palm detection in the next frame."""
+        if self._tracking:
+            self._hands.reset()
+            self._tracking = False
+
+    def close(self):
+        self._hands.close()
+
+
+class _FaceDetector:
+    """The face mesh, found in a crop around the head."""
+
+    _EARS = [BLAZEPOSE_33.index("left_ear"), BLAZEPOSE_33.index("right_ear")]
+    _HEAD = list(range(11))
+
+    def __init__(self, solutions):
+        self._mesh = solutions.face_mesh.FaceMesh(refine_landmarks=True, min_detection_confidence=0.4, min_tracking_confidence=0.4)
+
+    def detect(self, image, keypoints):
+        """Mesh points [478, 3] in px of the whole image, or None."""
+        if keypoints.body_confidence[0] < 0.5:
+            return None
+        head = keypoints.body2d[self._HEAD]
+        width = np.linalg.norm(keypoints.body3d[self._EARS[0]] - keypoints.body3d[self._EARS[1]])
+        spread = np.ptp(keypoints.body3d[self._HEAD, :2], axis=0).max()
+        # Seen from the side the ears coincide in the image, so the width is measured in 3D and brought to pixels.
+        scale = np.ptp(head, axis=0).max() / max(spread, 1e-6)
+        side = FACE_CROP * width * scale
+        if side < 16:
+            return None
+        crop, image_to_crop = square_crop(image, head.mean(0), side)
+        result = self._mesh.process(crop)
+        if not result.multi_face_landmarks:
+            return None
+        points = _landmark_array(result.multi_face_landmarks[0]) * CROP_PIXELS
+        points[:, :2] -= image_to_crop[:, 2]
+        return points / image_to_crop[0, 0]
+
+    def close(self):
+        self._mesh.close()
+
+
+def square_crop(image, centre, side):
+    """Cuts a square of `side` px around `centre` and brings it to 256 x 256; black outside the image.
+
+    Returns the crop and the affine map [2, 3] from image to crop pixels.
+    """
+    zoom = CROP_PIXELS / side
+    image_to_crop = np.array([[zoom, 0, CROP_PIXELS / 2 - centre[0] * zoom], [0, zoom, CROP_PIXELS / 2 - centre[1] * zoom]])
+    interpolation = cv2.INTER_AREA if zoom < 0.5 else cv2.INTER_LINEAR
+    return cv2.warpAffine(image, image_to_crop, (CROP_PIXELS, CROP_PIXELS), flags=interpolation), image_to_crop
+
+
+def pixels_per_metre(points2d, points3d, confidence):
+    """Scale of the body in the image by least squares over its bones, each weighted by how surely both ends are seen.
+
+    points2d [33, 2] px, points3d [33, 3] m with x and y parallel to the image, confidence [33].
+    """
+    a, b = _SCALE_BONES.T
+    lengths2d = np.linalg.norm(points2d[a] - points2d[b], axis=-1)
+    lengths3d = np.linalg.norm((points3d[a] - points3d[b])[:, :2], axis=-1)
+    weight = np.minimum(confidence[a], confidence[b]) + 1e-3
+    return float((weight * lengths2d * lengths3d).sum() / ((weight * lengths3d**2).sum() + 1e-9))
+
+
+def _take_finer_points(keypoints):
+    """Where the face mesh or a hand model, which see more pixels, have a body point too, the body takes theirs."""
+    if keypoints.face_confidence > 0:
+        for name, mesh_points in _MESH_POINTS.items():
+            keypoints.body2d[BLAZEPOSE_33.index(name)] = keypoints.face3d[mesh_points, :2].mean(0)
+    for index, side in enumerate(SIDES):
+        if keypoints.hand_confidence[index] > 0:
+            keypoints.body2d[BLAZEPOSE_33.index(f"{side}_wrist")] = keypoints.hand2d[index, 0]
+
+
+def _person_box(keypoints, width, height, seen=0.3):
+    """Box [4] px around the points that are seen, a tenth larger for the crown and fingers, inside the image."""
+    points = keypoints.body2d[keypoints.body_confidence > seen]
+    if len(points) < 2:
+        points = keypoints.body2d
+    low, high = points.min(0), points.max(0)
+    margin = 0.1 * (high - low)
+    return np.concatenate([np.clip(low - margin, 0, [width, height]), np.clip(high + margin, 0, [width, height])])
+
+
+def _landmark_array(landmarks):
+    return np.array([[point.x, point.y, point.z] for point in landmarks.landmark])
+
+
+assert len(HAND_21) == 21

@@ -1,0 +1,1 @@
+"""Inverse kinematics: from keypoints to joint rotations and body shape."""

@@ -1,0 +1,58 @@
+"""What inverse kinematics needs to know of a body: its joints and a few points of its surface, for one shape."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..body.smplh_file import BodyModelFile
+from ..contract.frames import forward_kinematics
+from ..contract.skeleton import BLAZEPOSE_33, JOINT_INDEX, PARENTS
+from ..detect.keypoints import SIDES
+
+TRACKED = (
+    ("nose", "nose"),
+    *((f"{side}_eye", f"{side}_eye_centre") for side in SIDES),
+    *((f"{side}_{name}", f"{side}_{name}") for side in SIDES for name in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")),
+    *((f"{side}_heel", f"{side}_heel") for side in SIDES),
+    *((f"{side}_big_toe", f"{side}_foot_index") for side in SIDES),
+)
+"""(joint or landmark of the body, BlazePose keypoint) pairs that mark the same place."""
+
+TRACKED_KEYPOINTS = tuple(BLAZEPOSE_33.index(keypoint) for _, keypoint in TRACKED)
+
+
+@dataclass
+class RestSkeleton:
+    """joints [52, 3] m in the rest frame; landmarks: name to (joint that carries it, rest place [3] m)."""
+
+    joints: np.ndarray
+    landmarks: dict
+
+    @classmethod
+    def of_body(cls, body: BodyModelFile, betas):
+        """The skeleton of `body` at shape `betas` [B]. Each landmark rides on the joint that holds most of its weight."""
+        betas = np.asarray(betas, float)
+        landmarks = {
+            name: (int(np.argmax(body.weights[vertex])), body.v_template[vertex] + body.shapedirs[vertex] @ betas)
+            for name, vertex in body.landmarks.items()
+        }
+        return cls(body.rest_joints + body.joint_shapedirs @ betas, landmarks)
+
+    def pose(self, rotations):
+        """Posed joints [T, 52, 3] m about a pelvis at the origin, and joint orientations [T, 52, 3, 3]."""
+        joints, orientations = forward_kinematics(self.joints, rotations, PARENTS)
+        return joints - joints[:, :1], orientations
+
+    def place(self, names, joints, orientations):
+        """Posed places [T, N, 3] m of joints or landmarks by name; `joints` and `orientations` as from `pose`."""
+        return np.stack([self._place(name, joints, orientations) for name in names], 1)
+
+    def _place(self, name, joints, orientations):
+        if name in JOINT_INDEX:
+            return joints[:, JOINT_INDEX[name]]
+        joint, place = self.landmarks[name]
+        return joints[:, joint] + orientations[:, joint] @ (place - self.joints[joint])
+
+    def tracked_points(self, rotations):
+        """The TRACKED points [T, N, 3] m about a pelvis at the origin."""
+        return self.place([name for name, _ in TRACKED], *self.pose(rotations))

@@ -1,0 +1,289 @@
+"""The main path from a video to a capture clip, top to bottom (Zhou et al. 2021, Fig. 2).
+
+`capture` reads as the list of its passes. Detection goes frame by frame; everything after it takes the whole clip at once.
+"""
+
+import queue
+import threading
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+
+from . import __version__
+from .body.open_body import open_body_path
+from .body.smplh_file import BodyModelFile
+from .camera import (
+    DEFAULT_FOV,
+    camera_matrix,
+    crop_to_camera_rotation,
+    level_camera_to_world,
+    rays,
+    solve_translation,
+)
+from .contract.capture import CaptureClip
+from .contract.frames import matrix_to_axis_angle, matrix_to_quaternion, quaternion_to_matrix
+from .contract.skeleton import BLAZEPOSE_33, JOINT_NAMES, LEFT_HAND_JOINTS, RIGHT_HAND_JOINTS, full_keypoint_names
+from .detect.keypoints import Keypoints
+from .ik.analytic import solve_pose
+from .ik.bone_lengths import fit_shape, measure_bones
+from .ik.rest_skeleton import TRACKED_KEYPOINTS, RestSkeleton
+from .ik.swing_twist import smoothstep
+from .smoothing import smooth_positions, smooth_rotations
+from .video import open_video
+
+SEEN = 0.5
+"""A keypoint of at least this confidence counts as seen."""
+
+LIFT_ROUNDS = 3
+"""Rounds of placing the body and drawing its keypoints onto their lines of sight; more changes nothing visible."""
+
+SOLES = tuple(f"{side}_{name}" for side in ("left", "right") for name in ("heel", "big_toe"))
+
+
+class CaptureFailure(ValueError):
+    """A video from which nothing can be captured. The message is one sentence for the user."""
+
+
+@dataclass(frozen=True)
+class CaptureSettings:
+    """detector: 'auto' or 'mediapipe'; fov: degrees across the longer side; body: 'open' or a body file; smooth: One-Euro."""
+
+    detector: str = "auto"
+    fov: float = DEFAULT_FOV
+    body: str = "open"
+    smooth: bool = True
+
+
+@dataclass
+class Motion:
+    """A solved clip in the camera frame: rotations [T, 52, 3, 3] parent-relative, pelvis [T, 3] m, valid [T, 4] bool."""
+
+    skeleton: RestSkeleton
+    rotations: np.ndarray
+    pelvis: np.ndarray
+    valid: np.ndarray
+
+
+def capture(path, settings=CaptureSettings(), progress=lambda frames, **_: frames):
+    """Captures the person in a video file.
+
+    progress wraps the iterator over frames (tqdm does). Returns (CaptureClip, list of warnings). Raises `VideoError` for an
+    unusable video, `BodyModelError` for an unusable body and `CaptureFailure` when nobody is found.
+    """
+    body = load_body(settings.body)
+    video = open_video(path)
+    matrix = camera_matrix(video.image_size, settings.fov)
+    timestamps, seen, models = detect_keypoints(video, settings.detector, progress)
+    valid = decide_valid(seen)
+    if not valid[:, 0].any():
+        raise CaptureFailure(f"Nobody was found in {path}: use a clip that shows one person from the head to the hips or further.")
+    keypoints = turn_to_camera(seen, matrix)
+    betas, keypoints = estimate_shape(keypoints, body)
+    skeleton = RestSkeleton.of_body(body, betas)
+    motion = solve_motion(keypoints, skeleton, matrix, valid)
+    motion = hold_through_holes(motion)
+    if settings.smooth:
+        motion = smooth_motion(motion, timestamps)
+    clip = to_clip(motion, seen, betas, timestamps, video, matrix)
+    clip.meta = {
+        "software": {"fullbody": __version__},
+        "source": {"path": str(video.path.resolve()), "name": video.path.name},
+        "detector": {"name": models["detector"], "keypoints": BLAZEPOSE_33.name},
+        "models": {**models["files"], "body": body.sha256},
+        "body": {"name": body.meta.get("name", ""), "licence": body.meta.get("licence", ""), "file": settings.body},
+        "settings": asdict(settings),
+        "warnings": list(video.warnings),
+    }
+    return clip, list(video.warnings)
+
+
+def load_body(name):
+    """The body model file called 'open', or at a path."""
+    return BodyModelFile.load(open_body_path() if name == "open" else name)
+
+
+def make_detector(name):
+    """The detector of a name; 'auto' takes the best one whose weights are there."""
+    if name not in ("auto", "mediapipe"):
+        raise ValueError(f"There is no detector {name!r}: choose auto or mediapipe.")
+    from .detect.mediapipe import MediaPipeDetector
+
+    return MediaPipeDetector()
+
+
+def detect_keypoints(video, detector_name, progress):
+    """Timestamps [T] s, keypoints of all T frames, and what models found them."""
+    detector = make_detector(detector_name)
+    try:
+        timestamps, found = [], []
+        frames = progress(decoded_ahead(video.frames()), total=video.frame_count_estimate)
+        for timestamp, image in frames:
+            timestamps.append(timestamp)
+            found.append(detector.detect(image))
+        if hasattr(frames, "close"):
+            frames.close()
+    finally:
+        detector.close()
+    models = {"detector": detector.name, "files": detector.models}
+    return np.array(timestamps), Keypoints.stack(found), models
+
+
+def decoded_ahead(frames, depth=4):
+    """The same frames, decoded by a thread a few ahead of their use."""
+    ready, stop = queue.Queue(depth), threading.Event()
+
+    def put(item):
+        while not stop.is_set():
+            try:
+                return ready.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+
+    def decode():
+        try:
+            for frame in frames:
+                put((frame, None))
+                if stop.is_set():
+                    return
+            put((None, None))
+        except BaseException as error:  # handed to the reader, which raises it where the caller can see it
+            put((None, error))
+
+    thread = threading.Thread(target=decode, name="decode", daemon=True)
+    thread.start()
+    try:
+        while True:
+            frame, error = ready.get()
+            if error is not None:
+                raise error
+            if frame is None:
+                return
+            yield frame
+    finally:
+        stop.set()
+        thread.join()
+
+
+def decide_valid(keypoints):
+    """[T, 4] bool: body, left hand, right hand, face. A body needs three points that are seen, or it cannot be placed."""
+    body = (keypoints.body_confidence[:, list(TRACKED_KEYPOINTS)] >= SEEN).sum(1) >= 3
+    hands = (keypoints.hand_confidence > 0) & body[:, None]
+    face = (keypoints.face_confidence > 0) & body
+    return np.column_stack([body, hands, face])
+
+
+def turn_to_camera(keypoints, matrix):
+    """Turns each part's 3D points from the axes of the crop it was seen in to the camera's.
+
+    The face mesh, which is in pixels, is turned about its own middle: afterwards only its directions mean anything.
+    """
+    weight = keypoints.body_confidence + 1e-6
+    centre = (keypoints.body2d * weight[..., None]).sum(1) / weight.sum(1, keepdims=True)
+    body3d = _turn(keypoints.body3d, crop_to_camera_rotation(centre, matrix))
+    hand3d = _turn(keypoints.hand3d, crop_to_camera_rotation(keypoints.hand2d.mean(2), matrix))
+    middle = keypoints.face3d.mean(1, keepdims=True)
+    face3d = middle + _turn(keypoints.face3d - middle, crop_to_camera_rotation(middle[:, 0, :2], matrix))
+    return replace(keypoints, body3d=body3d, hand3d=hand3d, face3d=face3d)
+
+
+def _turn(points, rotation):
+    return points @ np.swapaxes(rotation, -1, -2)
+
+
+def estimate_shape(keypoints, body):
+    """Betas [B] of the person, one for the clip, and the keypoints in the size of that body."""
+    lengths, weights = measure_bones(keypoints)
+    shape = fit_shape(lengths, weights, body.rest_joints, body.joint_shapedirs)
+    return shape.betas, replace(keypoints, body3d=keypoints.body3d * shape.scale)
+
+
+def solve_motion(keypoints, skeleton, matrix, valid):
+    """Joint rotations and the pelvis's place, by turns: pose, place, draw the keypoints onto their lines of sight.
+
+    A detector's 3D points are seldom exactly under its 2D points. Those in the image are the surer ones, so each point keeps
+    its depth and moves sideways onto its line of sight, as far as it is seen.
+    """
+    tracked = list(TRACKED_KEYPOINTS)
+    pixels = keypoints.body2d[:, tracked]
+    weights = smoothstep(keypoints.body_confidence[:, tracked], 0.3, 0.6) * valid[:, :1]
+    for _ in range(LIFT_ROUNDS):
+        rotations = solve_pose(keypoints, skeleton.joints)
+        points = skeleton.tracked_points(rotations)
+        pelvis = solve_translation(points, pixels, weights, matrix)
+        hips = skeleton.place(("left_hip", "right_hip"), *skeleton.pose(rotations)).mean(1)
+        keypoints = draw_to_sight(keypoints, hips + pelvis, matrix)
+    placed = np.isfinite(pelvis).all(1) & (pelvis[:, 2] > 0)
+    return Motion(skeleton, rotations, pelvis, valid & placed[:, None])
+
+
+def draw_to_sight(keypoints, hips, matrix):
+    """Keypoints whose seen points lie on their lines of sight; hips [T, 3] m is where the middle of the hips stands."""
+    left, right = BLAZEPOSE_33.index("left_hip"), BLAZEPOSE_33.index("right_hip")
+    placed = np.isfinite(hips).all(1) & (hips[:, 2] > 0)
+    hips = np.where(placed[:, None], hips, [0.0, 0, 1])[:, None]
+    points = keypoints.body3d - (keypoints.body3d[:, [left]] + keypoints.body3d[:, [right]]) / 2 + hips
+    # A point cannot be nearer than a tenth of the body's distance: deeper than that is noise.
+    depth = np.maximum(points[..., 2:], 0.1 * hips[..., 2:])
+    share = np.clip(1.5 * keypoints.body_confidence, 0, 1)[..., None] * placed[:, None, None]
+    return replace(keypoints, body3d=points + share * (rays(keypoints.body2d, matrix) * depth - points))
+
+
+def hold_through_holes(motion):
+    """Where a part is not valid, its last good value (the first good one before that): readers of `poses` alone need some."""
+    rotations, pelvis = motion.rotations.copy(), motion.pelvis.copy()
+    parts = (slice(0, LEFT_HAND_JOINTS.start), LEFT_HAND_JOINTS, RIGHT_HAND_JOINTS)
+    for part, joints in enumerate(parts):
+        source = _last_valid(motion.valid[:, part])
+        rotations[:, joints] = rotations[source][:, joints]
+    pelvis = pelvis[_last_valid(motion.valid[:, 0])]
+    return replace(motion, rotations=rotations, pelvis=pelvis)
+
+
+def _last_valid(valid):
+    """For each of T frames the frame whose value it shows: itself, the last valid one, or the first valid one."""
+    frames = np.arange(len(valid))
+    if not valid.any():
+        return frames
+    last = np.maximum.accumulate(np.where(valid, frames, -1))
+    return np.where(last < 0, np.argmax(valid), last)
+
+
+def smooth_motion(motion, timestamps):
+    """One-Euro over each part's valid frames, and over the pelvis's place."""
+    quaternions = matrix_to_quaternion(motion.rotations)
+    parts = (slice(0, LEFT_HAND_JOINTS.start), LEFT_HAND_JOINTS, RIGHT_HAND_JOINTS)
+    for part, joints in enumerate(parts):
+        quaternions[:, joints] = smooth_rotations(quaternions[:, joints], timestamps, motion.valid[:, part])
+    pelvis = smooth_positions(motion.pelvis, timestamps, motion.valid[:, 0])
+    return hold_through_holes(replace(motion, rotations=quaternion_to_matrix(quaternions), pelvis=pelvis))
+
+
+def to_clip(motion, seen, betas, timestamps, video, matrix):
+    """The capture clip: motion turned into the world, the floor at z = 0 under the person's first place."""
+    joints, orientations = motion.skeleton.pose(motion.rotations)
+    soles = motion.skeleton.place(SOLES, joints, orientations) + motion.pelvis[:, None]
+    body_valid = motion.valid[:, 0]
+    floor = np.percentile(soles[body_valid, :, 1].max(1), 90)
+    camera_to_world = level_camera_to_world(motion.pelvis[np.argmax(body_valid)], floor)
+    world_rotations = motion.rotations.copy()
+    world_rotations[:, 0] = camera_to_world[:3, :3] @ motion.rotations[:, 0]
+    pelvis_world = motion.pelvis @ camera_to_world[:3, :3].T + camera_to_world[:3, 3]
+    frame_count = len(timestamps)
+    mean_framerate = (frame_count - 1) / (timestamps[-1] - timestamps[0]) if frame_count > 1 else video.mean_framerate
+    hands = np.concatenate([seen.hand2d, np.broadcast_to(seen.hand_confidence[..., None, None], seen.hand2d.shape[:-1] + (1,))], -1)
+    body2d = np.concatenate([seen.body2d, seen.body_confidence[..., None]], -1)
+    return CaptureClip(
+        poses=matrix_to_axis_angle(world_rotations).reshape(frame_count, 3 * len(JOINT_NAMES)),
+        trans=pelvis_world - motion.skeleton.joints[0],
+        betas=np.asarray(betas, float),
+        mocap_framerate=float(mean_framerate),
+        timestamps=timestamps,
+        joints_camera=joints + motion.pelvis[:, None],
+        keypoints2d=np.concatenate([body2d, hands.reshape(frame_count, -1, 3)], 1),
+        keypoint_names=full_keypoint_names(BLAZEPOSE_33),
+        valid=motion.valid,
+        camera_matrix=matrix,
+        camera_to_world=camera_to_world,
+        image_size=np.array(video.image_size),
+        person_box=seen.person_box,
+    )
