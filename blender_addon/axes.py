@@ -3,7 +3,7 @@
 
 The core speaks three right-handed frames (see `contract.frames`): rest (y up, x to the person's left, z forward), camera
 (OpenCV) and world (z up). Blender adds four of its own:
-  scene          Blender's world, which is the core's world. The armature object stays at identity, so armature space is the same.
+  scene          Blender's world, which is the core's world, and armature space: the armature object stays at identity.
   scene rest     the unposed character, stood upright in the scene: REST_TO_WORLD applied to the rest frame.
   bone           each bone's own axes: y along the bone. Pose-bone rotations and locations are given in them.
   camera object  x right, y up, looking along -z.
@@ -39,8 +39,8 @@ def scene_to_rest(scene_xyz):
 def bone_to_scene(directions):
     """Bone axes [J, 3, 3] (columns x, y, z in scene rest) for bones that point along `directions` [J, 3] in the rest frame.
 
-    y runs along the bone and z as nearly to the person's front as it can (upwards for a bone that itself points to the front), so
-    left and right bones mirror each other as Blender's mirrored paste expects, whatever the shape of the body.
+    y runs along the bone and z as nearly to the person's front as it can (upwards for a bone that itself points to the
+    front), so left and right bones mirror each other as Blender's mirrored paste expects, whatever the body's shape.
     """
     y = rest_to_scene(directions)
     y = y / np.linalg.norm(y, axis=-1, keepdims=True)
@@ -58,8 +58,8 @@ def bone_to_rest_quaternions(bone_to_scene_matrices):
 def pose_to_quaternions(poses):
     """SMPL-H `poses` [T, 3 * J] axis-angle rad to parent-relative rotations [T, J, 4] WXYZ, all in rest-frame axes.
 
-    Joint 0 comes as the turn from the unposed person to the posed one seen from scene rest: the armature stands upright at rest,
-    so the upright turn that is part of every captured root rotation must not be applied twice.
+    Joint 0 comes as the turn from scene rest to the posed person: the armature stands upright at rest, so the upright turn
+    that is part of every captured root rotation must not be applied twice.
     """
     quaternions = axis_angle_to_quaternion(np.asarray(poses, float).reshape(len(poses), -1, 3))
     world_to_rest = matrix_to_quaternion(REST_TO_WORLD.T)

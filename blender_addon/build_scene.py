@@ -35,7 +35,7 @@ class BuildError(Exception):
 
 
 def build(clip_path, template_path, out, *, video=None, render=None, render_three_quarter=None, render_frame=None):
-    """Starts from an empty scene and writes `out` (.blend) and the pictures asked for. Returns what was made, as plain values.
+    """Starts from an empty scene and writes `out` (.blend) and the pictures asked for. Returns what was made, as a dict.
 
     The scene plays at the clip's own rate from frame 1. `render_frame` is a scene frame; without it the middle is rendered.
     Raises `FileError` or `BuildError`; nothing has been written then.
@@ -53,10 +53,14 @@ def build(clip_path, template_path, out, *, video=None, render=None, render_thre
     if render_frame is None:
         render_frame = (scene.frame_start + scene.frame_end) // 2
     if not scene.frame_start <= render_frame <= scene.frame_end:
-        raise BuildError(f"Frame {render_frame} cannot be rendered: the clip has frames {scene.frame_start} to {scene.frame_end}.")
+        raise BuildError(
+            f"Frame {render_frame} cannot be rendered: the clip has frames {scene.frame_start} to {scene.frame_end}."
+        )
 
     start = time.perf_counter()
-    imported = import_capture(clip, template, timing, name=Path(clip_path).stem, scene=scene, view_layer=view_layer, video=video)
+    imported = import_capture(
+        clip, template, timing, name=Path(clip_path).stem, scene=scene, view_layer=view_layer, video=video
+    )
     import_seconds = time.perf_counter() - start
     stage.add_light(scene, scene.collection)
     ground = stage.add_ground(scene.collection)
@@ -108,7 +112,7 @@ def _whole_files(*paths):
 
 
 def _save(part, out):
-    """Saves the open file as `part`, in the folder of `out`: paths in a file saved for the first time become relative to it."""
+    """Saves the open file as `part`, beside `out`: a file saved for the first time has its paths relative."""
     try:
         bpy.ops.wm.save_as_mainfile(filepath=str(part), compress=True, check_existing=False)
     except RuntimeError as error:

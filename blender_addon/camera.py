@@ -80,7 +80,7 @@ def _load_movie(video):
 
 
 def _key_video_frames(camera_data, user, clip, timing):
-    """Blender shows one video frame for each scene frame. Where the rates differ, the offset that makes up for it is keyed."""
+    """Blender shows one video frame a scene frame. Where the rates differ, the offset that makes up for it is keyed."""
     steps = np.arange(timing.frame_count(clip))
     offsets = nearest_rows(clip.timestamps, clip.timestamps[0] + steps / timing.fps) - steps
     user.frame_offset = int(offsets[0])

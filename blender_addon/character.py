@@ -21,7 +21,7 @@ CHARACTER_PROPERTY = "fullbody_character"
 BETA_LIMIT = 10.0
 """Blender's own limit of a shape key's slider."""
 
-_SKIN_COLOUR = (0.55, 0.33, 0.24, 1.0)
+_SKIN_COLOUR = (0.45, 0.22, 0.14, 1.0)
 _SHORTEST_BONE = 0.005  # m; Blender drops bones of no length
 
 # Where several bones go on from a joint, the one its bone points to.
@@ -50,15 +50,19 @@ class Character:
 
 
 def check_template(template, betas):
-    """Raises `CharacterError` unless a character of shape `betas` [B] can be built. Changes nothing: call it before anything does."""
+    """Raises `CharacterError` unless a character of shape `betas` [B] can be built. Changes nothing."""
     if tuple(template.joint_names) != JOINT_NAMES or tuple(template.parents) != PARENTS:
         raise CharacterError("The character template does not have the 52 SMPL-H joints in their order.")
     betas = np.asarray(betas, float)
     if np.abs(betas).max(initial=0) > BETA_LIMIT:
-        raise CharacterError(f"The body shape has a coefficient of {np.abs(betas).max():.1f}; a character takes up to {BETA_LIMIT:.0f}.")
+        raise CharacterError(
+            f"The body shape has a coefficient of {np.abs(betas).max():.1f}; a character takes up to {BETA_LIMIT:.0f}."
+        )
     count = template.shapedirs.shape[-1]
     if betas[count:].any():
-        raise CharacterError(f"The clip's body shape has {len(betas)} coefficients and the character template takes {count}.")
+        raise CharacterError(
+            f"The clip's body shape has {len(betas)} coefficients and the character template takes {count}."
+        )
 
 
 def build_character(template, betas, *, name, collection, view_layer):

@@ -27,7 +27,7 @@ class Imported:
 
 
 def load_capture(clip_path, template_path):
-    """Reads and checks both files and that they fit each other, before Blender is touched. Raises `FileError`'s two kinds."""
+    """Reads and checks both files and that they fit each other, before Blender is touched. Raises `FileError`."""
     clip = CaptureClip.load(clip_path)
     template = CharacterTemplate.load(template_path)
     check_template(template, clip.betas)
@@ -45,8 +45,14 @@ def import_capture(clip, template, timing, *, name, scene, view_layer, add_camer
     start = time.perf_counter()
     action, missing = animate_character(clip, character, timing, name=name)
     imported = Imported(collection, character, action, time.perf_counter() - start)
+    if not _same_body(clip, template):
+        imported.warnings.append(
+            "The clip was captured with another body model than this character's: shape and reach may be off."
+        )
     if missing:
-        imported.warnings.append(f"The character has no shape key for {len(missing)} of the clip's expressions, such as {missing[0]}.")
+        imported.warnings.append(
+            f"The character has no shape key for {len(missing)} of the clip's expressions, such as {missing[0]}."
+        )
     if add_camera:
         imported.camera = create_camera(clip, name=f"{name} camera", scene=scene, collection=collection)
         if video:
@@ -54,6 +60,14 @@ def import_capture(clip, template, timing, *, name, scene, view_layer, add_camer
             imported.warnings.extend([warning] if warning else [])
     scene.frame_end = max(scene.frame_end, timing.frame_end(clip))
     return imported
+
+
+def _same_body(clip, template):
+    """Whether clip and character name the same body model; a file that names none is believed."""
+    models = clip.meta.get("models")
+    captured = models.get("body") if isinstance(models, dict) else None
+    built = template.meta.get("body_sha256")
+    return not captured or not built or captured == built
 
 
 def source_video(clip, clip_path):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From a capture clip to keyframes: when to key, what to key, and writing it in bulk.
 
-`clip_tracks` decides and only reads Blender; `write_tracks` writes and knows nothing of captures, so that a live recording or a
-retargeted motion is written by the same code.
+`clip_tracks` decides and only reads Blender; `write_tracks` writes and knows nothing of captures, so that a live
+recording or a retargeted motion is written by the same code.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ CONSTANT, LINEAR = 0, 1
 
 @dataclass(frozen=True)
 class Track:
-    """One animated property: its RNA path, scene frames [N], values [N, C] (one curve for each column), and its group's name."""
+    """One animated property: its RNA path, scene frames [N], values [N, C] (one curve a column), and its group's name."""
 
     data_path: str
     frames: np.ndarray
@@ -39,7 +39,8 @@ class Track:
 class Timing:
     """Where a clip lies on the scene's frames: `frame_start` shows the clip's first moment, at `fps` frames per second.
 
-    `resample` keys whole scene frames; otherwise each captured frame is keyed at its own time, between scene frames if need be.
+    `resample` keys whole scene frames; otherwise each captured frame is keyed at its own time, between scene
+    frames if need be.
     """
 
     fps: float
@@ -84,7 +85,10 @@ def set_scene_fps(scene, clip):
 
 @dataclass(frozen=True)
 class Sampling:
-    """Which moments a part is keyed at, and between which captured frames each lies: rows [M], before [M], after [M], fraction [M]."""
+    """Which moments a part is keyed at: their `rows` [M], and the captured frames that each lies between.
+
+    It lies `fraction` [M] of the way from frame `before` [M] to frame `after` [M].
+    """
 
     rows: np.ndarray
     before: np.ndarray
@@ -105,8 +109,8 @@ class Sampling:
 def sample_valid(timestamps, valid, times, reach):
     """`Sampling` of the moments `times` [N] from the captured frames `timestamps` [T] that are `valid` [T].
 
-    A moment further than `reach` s from every valid frame is left out. The others lie between their nearest valid frames, so a
-    moment at the rim of a hole agrees with what Blender will interpolate across it.
+    A moment further than `reach` s from every valid frame is left out. The others lie between their nearest valid frames,
+    so a moment at the rim of a hole agrees with what Blender will interpolate across it.
     """
     rows = np.flatnonzero(valid)
     if len(rows) == 0:
@@ -163,7 +167,8 @@ def expression_tracks(clip, shape_keys, timing):
         if key is None:
             missing.append(name)
             continue
-        track = Track(f'key_blocks["{bpy.utils.escape_identifier(name)}"].value', frames, values[:, column, None], "Expression")
+        path = f'key_blocks["{bpy.utils.escape_identifier(name)}"].value'
+        track = Track(path, frames, values[:, column, None], "Expression")
         if len(frames):
             widen_slider(key, track.values.min(), track.values.max())
         tracks.append(track)
@@ -195,7 +200,7 @@ def capture_summary(clip):
 
 
 def write_tracks(tracks, animated, action):
-    """Writes tracks as curves of `action` for the datablock `animated`, which then plays them. Tracks without frames are left out."""
+    """Writes tracks as curves of `action` for the datablock `animated`, which then plays them. Empty ones are left out."""
     tracks = [track for track in tracks if len(track.frames)]
     if not tracks:
         return
@@ -203,21 +208,22 @@ def write_tracks(tracks, animated, action):
     for track in tracks:
         group = groups.get(track.group) or groups.new(track.group)
         for column in range(track.values.shape[1]):
-            _write_curve(curves.new(track.data_path, index=column), track.frames, track.values[:, column], track.interpolation, group)
+            curve = curves.new(track.data_path, index=column)
+            _write_curve(curve, track.frames, track.values[:, column], track.interpolation)
+            curve.group = group
 
 
-def _write_curve(curve, frames, values, interpolation, group):
+def _write_curve(curve, frames, values, interpolation):
     # float32 is what Blender stores; doubles would be converted one by one, several times slower.
     points = np.stack([frames, values], -1).astype(np.float32)
     curve.keyframe_points.add(len(points))
     curve.keyframe_points.foreach_set("co", points.ravel())
     curve.keyframe_points.foreach_set("interpolation", np.full(len(points), interpolation, np.int32))
     curve.update()
-    curve.group = group
 
 
 def _curves_for(animated, action):
-    """The curve and group collections of `action` that drive `animated`, made if need be: the only code that knows action slots.
+    """The curves and groups of `action` that drive `animated`, made if need be: the only code that knows action slots.
 
     An action assigned without a slot animates nothing and says nothing, so both are always set.
     """

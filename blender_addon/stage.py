@@ -82,7 +82,7 @@ def evaluated_vertices(mesh_object, depsgraph):
 
 
 def render_still(scene, camera, path, width, size=None):
-    """Renders the current frame through `camera` to a PNG `width` px wide. `size` [2] gives the shape, else the scene's is kept.
+    """Renders the current frame through `camera` to a PNG `width` px wide. `size` [2] gives the shape, else the scene does.
 
     The scene's own settings are put back.
     """

@@ -30,18 +30,19 @@ class FULLBODY_OT_import_capture(bpy.types.Operator, ImportHelper):
     )
     resample: BoolProperty(
         name="Whole Frames",
-        description="Key whole scene frames. Off: key every captured frame at its own time, between scene frames if need be. "
-        "The motion lasts as long as the video either way",
+        description="Key whole scene frames. Off: key every captured frame at its own time, between scene frames if need "
+        "be. The motion lasts as long as the video either way",
         default=True,
     )
     set_scene_fps: BoolProperty(
-        name="Set Scene Frame Rate",
+        name="Set Frame Rate",
         description="Play the scene at the clip's frame rate. Off: the scene keeps its own, and the motion its duration",
         default=False,
     )
     add_camera: BoolProperty(
         name="Camera and Video",
-        description="Add the video's camera, with the video behind the character where it is found, and set the render size to the video's",
+        description="Add the video's camera, with the video behind the character where it is found, and render at the "
+        "video's size",
         default=True,
     )
     video_path: StringProperty(

@@ -12,19 +12,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def _stage(folder):
-    """The shipped layout: `blender_addon` as `fullbody_mocap`, with the core's contract inside."""
-    ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
-    package = folder / "fullbody_mocap"
-    shutil.copytree(ROOT / "blender_addon", package, ignore=ignore)
-    shutil.copytree(ROOT / "fullbody_core" / "contract", package / "contract", ignore=ignore)
-    return package
-
+sys.path.insert(0, str(ROOT))
+from fullbody_core.addon_package import stage_addon  # noqa: E402
 
 # Test modules import the staged package at their top, before any fixture could run.
 _STAGED = Path(tempfile.mkdtemp(prefix="fullbody_staged_"))
-_stage(_STAGED)
-sys.path[:0] = [str(_STAGED), str(Path(__file__).parent)]
+stage_addon(_STAGED)
+sys.path[:1] = [str(_STAGED), str(Path(__file__).parent)]
 
 import bpy  # noqa: E402
 

@@ -3,7 +3,6 @@
 
 import bpy
 import numpy as np
-
 from fullbody_mocap.contract.skeleton import JOINT_NAMES
 
 
@@ -47,4 +46,7 @@ def contents():
     scene = bpy.context.scene
     render = scene.render
     settings = (render.fps, render.fps_base, render.resolution_x, render.resolution_y, scene.frame_start, scene.frame_end)
-    return {name: sorted(item.name for item in getattr(bpy.data, name)) for name in _COUNTED} | {"settings": settings, "camera": scene.camera}
+    return {name: sorted(item.name for item in getattr(bpy.data, name)) for name in _COUNTED} | {
+        "settings": settings,
+        "camera": scene.camera,
+    }

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A made-up person: a character template of boxes on the SMPL-H tree, and captures of it in smooth random motion. Numpy only."""
+"""A made-up person: a template of boxes on the SMPL-H tree, and captures of it in smooth random motion. Numpy only."""
 
 import numpy as np
-
 from fullbody_mocap.contract.capture import CaptureClip
 from fullbody_mocap.contract.character import CharacterTemplate
 from fullbody_mocap.contract.frames import (
@@ -12,12 +11,13 @@ from fullbody_mocap.contract.frames import (
     forward_kinematics,
     matrix_to_axis_angle,
 )
-from fullbody_mocap.contract.skeleton import JOINT_INDEX, JOINT_NAMES, PARENTS
+from fullbody_mocap.contract.skeleton import JOINT_NAMES, PARENTS
 
 _MIDDLE_AND_LEFT = {
     "pelvis": (0, 0, 0), "spine1": (0, 0.11, -0.02), "spine2": (0, 0.24, -0.01), "spine3": (0, 0.30, 0.0),
     "neck": (0, 0.50, -0.03), "head": (0, 0.58, 0.01),
-    "left_hip": (0.07, -0.09, 0), "left_knee": (0.10, -0.47, 0.01), "left_ankle": (0.09, -0.88, -0.03), "left_foot": (0.11, -0.93, 0.10),
+    "left_hip": (0.07, -0.09, 0), "left_knee": (0.10, -0.47, 0.01), "left_ankle": (0.09, -0.88, -0.03),
+    "left_foot": (0.11, -0.93, 0.10),
     "left_collar": (0.08, 0.41, -0.02), "left_shoulder": (0.18, 0.44, -0.03), "left_elbow": (0.44, 0.43, -0.05),
     "left_wrist": (0.69, 0.44, -0.05),
 }  # fmt: skip
@@ -31,7 +31,11 @@ def rest_joints():
     for finger, depth in _FINGER_DEPTH.items():
         for segment in range(3):
             reach = (0.03 if finger == "thumb" else 0.09) + 0.028 * segment
-            places[f"left_{finger}{segment + 1}"] = (x + reach, y - 0.005 * segment, z + depth + (0.02 * segment if finger == "thumb" else 0))
+            places[f"left_{finger}{segment + 1}"] = (
+                x + reach,
+                y - 0.005 * segment,
+                z + depth + (0.02 * segment if finger == "thumb" else 0),
+            )
     for name, (x, y, z) in list(places.items()):
         if name.startswith("left_"):
             places[f"right_{name[5:]}"] = (-x, y, z)
@@ -43,10 +47,12 @@ def make_template(seed=0, beta_count=16, expression_names=()):
     rng = np.random.default_rng(seed)
     joints = rest_joints()
     vertices, faces, weights = [], [], []
-    for joint, name in enumerate(JOINT_NAMES):
+    for joint, _name in enumerate(JOINT_NAMES):
         children = [child for child, parent in enumerate(PARENTS) if parent == joint]
         start = joints[joint]
-        end = joints[children[0]] if children else start + 0.5 * (start - joints[PARENTS[joint]]) * (1 if joint > 21 else 1.2)
+        end = (
+            joints[children[0]] if children else start + 0.5 * (start - joints[PARENTS[joint]]) * (1 if joint > 21 else 1.2)
+        )
         _add_box(vertices, faces, weights, start, end, 0.008 if joint > 21 else 0.05, joint, max(PARENTS[joint], 0))
     vertices = np.array(vertices)
     faces = np.array(faces + [(0, 1, 2, -1)])  # one padded triangle among the quads
@@ -91,7 +97,9 @@ def _add_box(vertices, faces, weights, start, end, radius, joint, parent):
     faces += [(first + 3, first + 2, first + 1, first), tuple(first + 4 * (rings - 1) + k for k in range(4))]
 
 
-def make_clip(template, *, frames=60, fps=30.0, seed=0, betas=None, expression_names=(), image_size=(1280, 720), standing=False):
+def make_clip(
+    template, *, frames=60, fps=30.0, seed=0, betas=None, expression_names=(), image_size=(1280, 720), standing=False
+):
     """A capture of `template` in smooth random motion, seen by a camera that is neither level nor centred.
 
     `standing` keeps the rest pose upright and facing the camera instead.
@@ -161,6 +169,3 @@ def posed_vertices(template, clip, frame):
     joints, orientations = forward_kinematics(rest, axis_angle_to_matrix(clip.poses[frame].reshape(52, 3)), PARENTS)
     moved = np.einsum("jab,vjb->vja", orientations, vertices[:, None] - rest) + joints
     return np.einsum("vj,vja->va", template.weights, moved) + clip.trans[frame]
-
-
-PELVIS, LEFT_HAND, RIGHT_HAND = JOINT_INDEX["pelvis"], slice(22, 37), slice(37, 52)

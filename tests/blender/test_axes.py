@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import numpy as np
 import pytest
-from synthetic_person import rest_joints
-
 from fullbody_mocap import axes
 from fullbody_mocap.contract.frames import REST_TO_WORLD, matrix_to_axis_angle, quaternion_to_matrix
 from fullbody_mocap.contract.skeleton import JOINT_INDEX
+from synthetic_person import rest_joints
 
 
 def test_rest_stands_upright_facing_minus_y():

@@ -3,11 +3,10 @@ import bpy
 import numpy as np
 import pytest
 from bpy_extras.object_utils import world_to_camera_view
-from mathutils import Vector
-from synthetic_person import make_clip, make_template, posed_joints
-
 from fullbody_mocap.camera import add_background_video, create_camera, nearest_rows
 from fullbody_mocap.keyframes import Timing
+from mathutils import Vector
+from synthetic_person import make_clip, make_template, posed_joints
 
 
 def project(clip, points):
@@ -17,13 +16,11 @@ def project(clip, points):
 
 @pytest.fixture
 def movie(tmp_path, scene):
-    """A film of 30 frames whose brightness tells its frame number, written by Blender itself."""
+    """A film of 30 grey frames, written by Blender itself."""
     return write_movie(tmp_path / "film.mp4", scene)
 
 
 def write_movie(path, scene, frames=30):
-    plain = bpy.data.images.new("Plain", 64, 48)
-    plain.generated_color = (0.5, 0.5, 0.5, 1)
     editor = scene.sequence_editor_create()
     strips = editor.strips if hasattr(editor, "strips") else editor.sequences
     strip = strips.new_effect("Colour", "COLOR", channel=1, frame_start=1, **_length(strips, frames))
@@ -76,7 +73,7 @@ def test_missing_and_damaged_videos_are_warnings(scene, tmp_path):
 
 
 def shown_frames(scene, camera, frames):
-    """Film frame, from 0, that Blender shows at each scene frame: its own rule, offset added to the frames since the start."""
+    """Film frame, from 0, that Blender shows at each scene frame: by its own rule, frames since the start plus offset."""
     shown = []
     for frame in frames:
         scene.frame_set(frame)

@@ -2,14 +2,13 @@
 import bpy
 import numpy as np
 import pytest
-from scene_reading import contents
-from synthetic_person import make_template
-
 from fullbody_mocap import axes
 from fullbody_mocap.character import bone_rest, build_character, fitting_betas
 from fullbody_mocap.contract.character import CharacterError
 from fullbody_mocap.contract.skeleton import JOINT_NAMES, PARENTS
 from fullbody_mocap.stage import evaluated_vertices
+from scene_reading import contents
+from synthetic_person import make_template
 
 
 def build(scene, template, betas):
@@ -62,7 +61,9 @@ def test_weights_uv_and_faces(scene):
         for element in vertex.groups:
             weights[vertex.index, element.group] = element.weight
     assert np.abs(weights - template.weights).max() < 1e-6
-    assert [tuple(polygon.vertices) for polygon in mesh.polygons] == [tuple(i for i in face if i >= 0) for face in template.faces.tolist()]
+    assert [tuple(polygon.vertices) for polygon in mesh.polygons] == [
+        tuple(i for i in face if i >= 0) for face in template.faces.tolist()
+    ]
     uv = np.empty(2 * len(mesh.loops), np.float32)
     mesh.uv_layers[0].uv.foreach_get("vector", uv)
     assert np.allclose(uv.reshape(-1, 2), template.uv[template.faces >= 0], atol=1e-6)
@@ -80,7 +81,12 @@ def test_left_is_left_and_front_is_front(scene):
 
 def test_bones_point_to_their_children(scene):
     bones = build(scene, make_template(), np.zeros(16)).armature.data.bones
-    for parent, child in (("left_elbow", "left_wrist"), ("spine3", "neck"), ("right_wrist", "right_middle1"), ("left_ring1", "left_ring2")):
+    for parent, child in (
+        ("left_elbow", "left_wrist"),
+        ("spine3", "neck"),
+        ("right_wrist", "right_middle1"),
+        ("left_ring1", "left_ring2"),
+    ):
         assert (bones[parent].tail_local - bones[child].head_local).length < 1e-5
     assert min(bone.length for bone in bones) > 0.004
 

@@ -2,10 +2,11 @@
 import bpy
 import numpy as np
 import pytest
+from fullbody_mocap.importer import import_capture, source_video
+from fullbody_mocap.keyframes import Timing
+from fullbody_mocap.panels import captured_armature
 from scene_reading import contents, joints_over, rotation_frames
 from synthetic_person import make_clip, make_template, posed_joints
-
-from fullbody_mocap.panels import captured_armature
 
 
 @pytest.fixture
@@ -98,6 +99,25 @@ def test_bad_files_are_one_sentence_and_change_nothing(addon, files, clip, templ
 def test_missing_video_is_a_warning(addon, files):
     assert run(files[0], video_path=str(files[0] / "none.mp4")) == {"FINISHED"}
     assert len(bpy.context.scene.camera.data.background_images) == 0
+
+
+@pytest.mark.parametrize(
+    "captured, built, warned", [("a", "b", True), ("a", "a", False), (None, "b", False), ("a", None, False)]
+)
+def test_another_body_model_is_a_warning(scene, files, captured, built, warned):
+    folder, template, clip = files
+    clip.meta, template.meta = {"models": {"body": captured}}, {"body_sha256": built}
+    imported = import_capture(clip, template, Timing(30.0), name="Walk", scene=scene, view_layer=bpy.context.view_layer)
+    assert any("another body model" in warning for warning in imported.warnings) == warned
+
+
+def test_source_video_is_looked_for_beside_the_capture_first(files):
+    folder, template, clip = files
+    assert source_video(clip, folder / "walk.npz") is None
+    clip.meta = {"source": {"path": "/elsewhere/film.mp4", "name": "film.mp4"}}
+    assert source_video(clip, folder / "walk.npz") == "/elsewhere/film.mp4"
+    (folder / "film.mp4").write_bytes(b"")
+    assert source_video(clip, folder / "walk.npz") == str(folder / "film.mp4")
 
 
 def test_refused_outside_object_mode(addon, files, scene):

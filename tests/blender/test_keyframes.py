@@ -4,13 +4,12 @@ import time
 import bpy
 import numpy as np
 import pytest
-from scene_reading import curves_of, joints_over, rotation_frames
-from synthetic_person import make_clip, make_template, posed_joints, posed_vertices
-
 from fullbody_mocap.character import build_character
 from fullbody_mocap.contract.skeleton import JOINT_NAMES
 from fullbody_mocap.keyframes import Timing, Track, animate_character, sample_valid, scene_fps, set_scene_fps, write_tracks
 from fullbody_mocap.stage import evaluated_vertices
+from scene_reading import curves_of, joints_over, rotation_frames
+from synthetic_person import make_clip, make_template, posed_joints, posed_vertices
 
 EXPRESSIONS = ("smile", "jawOpen")
 
@@ -89,7 +88,9 @@ def test_invalid_hand_frames_have_no_keys_and_the_body_has(scene):
     # Across the hole Blender goes straight from the last good pose to the next.
     scene.frame_set(20)
     left = character.armature.pose.bones["left_index1"].rotation_quaternion
-    keys = np.array([curves_of(character.armature)['pose.bones["left_index1"].rotation_quaternion', axis] for axis in range(4)])
+    keys = np.array(
+        [curves_of(character.armature)['pose.bones["left_index1"].rotation_quaternion', axis] for axis in range(4)]
+    )
     assert np.allclose(left, keys[:, 9, 1] + (keys[:, 10, 1] - keys[:, 9, 1]) * 10 / 21, atol=1e-5)
 
 
@@ -153,7 +154,9 @@ def test_expressions_are_keyed_by_name_and_sliders_widened(scene):
     template = make_template(expression_names=EXPRESSIONS)
     clip = make_clip(template, frames=20, expression_names=("jawOpen", "unknown"))
     clip.face_expression[:, 0] = np.linspace(-0.5, 1.8, 20)
-    character = build_character(template, clip.betas, name="P", collection=scene.collection, view_layer=bpy.context.view_layer)
+    character = build_character(
+        template, clip.betas, name="P", collection=scene.collection, view_layer=bpy.context.view_layer
+    )
     action, missing = animate_character(clip, character, Timing(30.0), name="Clip")
     assert missing == ["unknown"]
     assert list(curves_of(character.shape_keys)) == [('key_blocks["jawOpen"].value', 0)]
@@ -179,7 +182,7 @@ def test_a_thousand_frames_are_written_within_half_a_second(scene):
     template = make_template(expression_names=names)
     clip = make_clip(template, frames=1000, expression_names=names)
     view_layer, seconds, writing = bpy.context.view_layer, [], []
-    for attempt in range(3):
+    for _attempt in range(3):
         character = build_character(template, clip.betas, name="P", collection=scene.collection, view_layer=view_layer)
         start = time.perf_counter()
         animate_character(clip, character, Timing(30.0), name="Clip")
@@ -190,5 +193,6 @@ def test_a_thousand_frames_are_written_within_half_a_second(scene):
         write_tracks(tracks, character.armature, bpy.data.actions.new("Write only"))
         writing.append(time.perf_counter() - start)
     assert len(curves_of(character.armature)) == 52 * 4
-    print(f"{bpy.app.version_string}: 1000 frames, 52 bones, root, 52 shape keys: {min(seconds):.3f} s ({min(writing):.3f} s to write 208 curves)")
+    counted = "1000 frames of 52 bones, root and 52 shape keys"
+    print(f"{bpy.app.version_string}: {counted}: {min(seconds):.3f} s ({min(writing):.3f} s to write 208 curves)")
     assert min(seconds) < 0.5
