@@ -28,7 +28,7 @@ from .ik.analytic import solve_pose
 from .ik.bone_lengths import fit_shape, measure_bones
 from .ik.rest_skeleton import TRACKED_KEYPOINTS, RestSkeleton
 from .ik.swing_twist import smoothstep
-from .smoothing import smooth_positions, smooth_rotations
+from .smoothing import DEPTH, SIGHT, smooth_positions, smooth_rotations
 from .video import open_video
 
 SEEN = 0.5
@@ -81,9 +81,9 @@ def capture(path, settings=CaptureSettings(), progress=lambda frames, **_: frame
     betas, keypoints = estimate_shape(keypoints, body)
     skeleton = RestSkeleton.of_body(body, betas)
     motion = solve_motion(keypoints, skeleton, matrix, valid)
-    motion = hold_through_holes(motion)
     if settings.smooth:
-        motion = smooth_motion(motion, timestamps)
+        motion = smooth_motion(motion, timestamps, keypoints, matrix)
+    motion = hold_through_holes(motion)
     clip = to_clip(motion, seen, betas, timestamps, video, matrix)
     clip.meta = {
         "software": {"fullbody": __version__},
@@ -203,28 +203,40 @@ def solve_motion(keypoints, skeleton, matrix, valid):
     A detector's 3D points are seldom exactly under its 2D points. Those in the image are the surer ones, so each point keeps
     its depth and moves sideways onto its line of sight, as far as it is seen.
     """
-    tracked = list(TRACKED_KEYPOINTS)
-    pixels = keypoints.body2d[:, tracked]
-    weights = smoothstep(keypoints.body_confidence[:, tracked], 0.3, 0.6) * valid[:, :1]
+    weights = sight_weights(keypoints) * valid[:, :1]
     for _ in range(LIFT_ROUNDS):
         rotations = solve_pose(keypoints, skeleton.joints)
-        points = skeleton.tracked_points(rotations)
-        pelvis = solve_translation(points, pixels, weights, matrix)
+        pelvis = place(skeleton, rotations, keypoints, matrix)
         hips = skeleton.place(("left_hip", "right_hip"), *skeleton.pose(rotations)).mean(1)
-        keypoints = draw_to_sight(keypoints, hips + pelvis, matrix)
+        keypoints = draw_to_sight(keypoints, weights, hips + pelvis, matrix)
     placed = np.isfinite(pelvis).all(1) & (pelvis[:, 2] > 0)
     return Motion(skeleton, rotations, pelvis, valid & placed[:, None])
 
 
-def draw_to_sight(keypoints, hips, matrix):
-    """Keypoints whose seen points lie on their lines of sight; hips [T, 3] m is where the middle of the hips stands."""
+def sight_weights(keypoints):
+    """How much each keypoint's pixel counts, [T, K] in 0..1: nothing for a guess, all for a point that is seen."""
+    return smoothstep(keypoints.body_confidence, 0.3, 0.6)
+
+
+def place(skeleton, rotations, keypoints, matrix):
+    """Where the pelvis stands in the camera frame, [T, 3] m, so that the posed body covers the keypoints."""
+    tracked = list(TRACKED_KEYPOINTS)
+    points = skeleton.tracked_points(rotations)
+    return solve_translation(points, keypoints.body2d[:, tracked], sight_weights(keypoints)[:, tracked], matrix)
+
+
+def draw_to_sight(keypoints, share, hips, matrix):
+    """Keypoints moved onto their lines of sight by their `share` [T, K] in 0..1.
+
+    hips [T, 3] m is where the middle of the hips stands in the camera frame.
+    """
     left, right = BLAZEPOSE_33.index("left_hip"), BLAZEPOSE_33.index("right_hip")
     placed = np.isfinite(hips).all(1) & (hips[:, 2] > 0)
     hips = np.where(placed[:, None], hips, [0.0, 0, 1])[:, None]
     points = keypoints.body3d - (keypoints.body3d[:, [left]] + keypoints.body3d[:, [right]]) / 2 + hips
     # A point cannot be nearer than a tenth of the body's distance: deeper than that is noise.
     depth = np.maximum(points[..., 2:], 0.1 * hips[..., 2:])
-    share = np.clip(1.5 * keypoints.body_confidence, 0, 1)[..., None] * placed[:, None, None]
+    share = share[..., None] * placed[:, None, None]
     return replace(keypoints, body3d=points + share * (rays(keypoints.body2d, matrix) * depth - points))
 
 
@@ -248,14 +260,39 @@ def _last_valid(valid):
     return np.where(last < 0, np.argmax(valid), last)
 
 
-def smooth_motion(motion, timestamps):
-    """One-Euro over each part's valid frames, and over the pelvis's place."""
+def smooth_motion(motion, timestamps, keypoints, matrix):
+    """One-Euro over each part's valid frames.
+
+    The pelvis is placed anew after its joints are smoothed: what the filter took from a trunk's turn would otherwise show as
+    a slip of everything that hangs on it.
+    """
     quaternions = matrix_to_quaternion(motion.rotations)
     parts = (slice(0, LEFT_HAND_JOINTS.start), LEFT_HAND_JOINTS, RIGHT_HAND_JOINTS)
     for part, joints in enumerate(parts):
         quaternions[:, joints] = smooth_rotations(quaternions[:, joints], timestamps, motion.valid[:, part])
-    pelvis = smooth_positions(motion.pelvis, timestamps, motion.valid[:, 0])
-    return hold_through_holes(replace(motion, rotations=quaternion_to_matrix(quaternions), pelvis=pelvis))
+    rotations = quaternion_to_matrix(quaternions)
+    pelvis = smooth_place(replace(motion, rotations=rotations), timestamps, keypoints, matrix)
+    return replace(motion, rotations=rotations, pelvis=pelvis)
+
+
+def smooth_place(motion, timestamps, keypoints, matrix):
+    """The pelvis's smoothed place [T, 3] m, from that of the middle of the points that are seen.
+
+    One camera sees sideways motion sharply and distance dimly, so the two are filtered apart: the line of sight to the middle
+    with a light hand, the logarithm of its distance with a firm one.
+    """
+    placed = place(motion.skeleton, motion.rotations, keypoints, matrix)
+    pelvis = np.where(np.isfinite(placed), placed, motion.pelvis)
+    weights = sight_weights(keypoints)[:, list(TRACKED_KEYPOINTS)] + 1e-9
+    points = motion.skeleton.tracked_points(motion.rotations)
+    offset = (points * weights[..., None]).sum(1) / weights.sum(1, keepdims=True)
+    middle = pelvis + offset
+    valid = motion.valid[:, 0] & (middle[:, 2] > 0)
+    depth = np.where(valid, middle[:, 2], 1.0)[:, None]
+    sight = smooth_positions(middle[:, :2] / depth, timestamps, valid, SIGHT)
+    depth = np.exp(smooth_positions(np.log(depth), timestamps, valid, DEPTH))
+    smoothed = np.concatenate([sight * depth, depth], 1) - offset
+    return np.where(valid[:, None], smoothed, pelvis)
 
 
 def to_clip(motion, seen, betas, timestamps, video, matrix):

@@ -27,7 +27,11 @@ class OneEuro:
 
 
 ROTATION = OneEuro(min_cutoff=1.5, speed_gain=1.0)
-TRANSLATION = OneEuro(min_cutoff=0.8, speed_gain=1.5)
+SIGHT = OneEuro(min_cutoff=2.0, speed_gain=20.0)
+"""For directions in units of the focal length, where 0.1 a second is a slow walk across the picture."""
+
+DEPTH = OneEuro(min_cutoff=0.6, speed_gain=2.0)
+"""For the logarithm of a distance."""
 
 
 def valid_runs(valid):
@@ -36,8 +40,8 @@ def valid_runs(valid):
     return [slice(start, stop) for start, stop in zip(edges[::2], edges[1::2])]
 
 
-def smooth_positions(positions, timestamps, valid, settings=TRANSLATION):
-    """Filtered copy of positions [T, ..., 3] m; timestamps [T] s; frames that are not `valid` [T] stay as they are.
+def smooth_positions(positions, timestamps, valid, settings):
+    """Filtered copy of positions [T, ..., N]; timestamps [T] s; frames that are not `valid` [T] stay as they are.
 
     Forward and backward passes are averaged, so that nothing lags behind the video. Each run of valid frames is filtered by
     itself: nothing is carried over a hole.
