@@ -10,6 +10,7 @@ The last line on stdout is one JSON object that says what was made. Exit code 0 
 import argparse
 import json
 import os
+import signal
 import sys
 import time
 from contextlib import contextmanager
@@ -38,7 +39,7 @@ def build(clip_path, template_path, out, *, video=None, render=None, render_thre
     """Starts from an empty scene and writes `out` (.blend) and the pictures asked for. Returns what was made, as a dict.
 
     The scene plays at the clip's own rate from frame 1. `render_frame` is a scene frame; without it the middle is rendered.
-    Raises `FileError` or `BuildError`; nothing has been written then.
+    Raises `FileError`, `BuildError` or `RenderError`; nothing has been written then.
     """
     clip, template = load_capture(clip_path, template_path)
     for path in filter(None, (out, render, render_three_quarter)):
@@ -99,16 +100,31 @@ def build(clip_path, template_path, out, *, video=None, render=None, render_thre
 
 @contextmanager
 def _whole_files(*paths):
-    """Passing names beside `paths` (None stays None), which take their places together at the end, or not at all."""
+    """Passing names beside `paths` (None stays None), which take their places together at the end, or not at all.
+
+    Ctrl-C and a polite end of the process leave nothing either: the process goes at once, since an exception raised while
+    Blender renders is lost in the render engine's own callbacks, and the work would go on.
+    """
     parts = [path and path.resolve().with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}") for path in paths]
+
+    def remove_parts():
+        for part in filter(None, parts):
+            part.unlink(missing_ok=True)
+
+    def end_now(number, frame):
+        remove_parts()
+        os._exit(128 + number)
+
+    kept = {number: signal.signal(number, end_now) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield parts
         for part, path in zip(parts, paths):
             if part:
                 os.replace(part, path)
     finally:
-        for part in filter(None, parts):
-            part.unlink(missing_ok=True)
+        remove_parts()
+        for number, handler in kept.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def _save(part, out):
@@ -140,7 +156,7 @@ def main(argv=None):
             render_three_quarter=args.render_3q,
             render_frame=args.render_frame,
         )
-    except (FileError, BuildError) as error:
+    except (FileError, BuildError, stage.RenderError) as error:
         print(error, file=sys.stderr)
         return 1
     print(json.dumps(made), flush=True)

@@ -2,12 +2,17 @@
 """Light, ground and still pictures for a scene that is built without anyone looking."""
 
 import math
+from pathlib import Path
 
 import bpy
 import numpy as np
 from mathutils import Vector
 
 _GROUND_SIZE = 20.0  # m
+
+
+class RenderError(Exception):
+    """A picture that could not be rendered. The message is one sentence for the user."""
 
 
 def add_light(scene, collection):
@@ -84,7 +89,7 @@ def evaluated_vertices(mesh_object, depsgraph):
 def render_still(scene, camera, path, width, size=None):
     """Renders the current frame through `camera` to a PNG `width` px wide. `size` [2] gives the shape, else the scene does.
 
-    The scene's own settings are put back.
+    The scene's own settings are put back. Raises `RenderError`.
     """
     render = scene.render
     kept = {name: getattr(render, name) for name in ("resolution_x", "resolution_y", "filepath", "resolution_percentage")}
@@ -95,8 +100,10 @@ def render_still(scene, camera, path, width, size=None):
         render.resolution_x, render.resolution_y = width, max(4, round(width / aspect))
         render.resolution_percentage = 100
         render.filepath = str(path)
-        bpy.ops.render.render(write_still=True, scene=scene.name)
+        done = bpy.ops.render.render(write_still=True, scene=scene.name)
     finally:
         scene.camera = kept_camera
         for setting, value in kept.items():
             setattr(render, setting, value)
+    if "FINISHED" not in done or not Path(path).is_file():
+        raise RenderError(f"Blender did not render {path}.")

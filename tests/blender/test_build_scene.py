@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import bpy
 import numpy as np
@@ -10,6 +12,13 @@ import pytest
 from scene_reading import joints_over
 from synthetic_person import make_clip, make_template, posed_joints
 from test_camera import write_movie
+
+SLOW_RENDER = """
+import sys, time
+from fullbody_mocap import build_scene, stage
+stage.render_still = lambda *arguments, **options: time.sleep(30)
+sys.exit(build_scene.main(sys.argv[1:]))
+"""
 
 
 @pytest.fixture
@@ -87,6 +96,23 @@ def test_a_failure_is_a_failure_and_leaves_nothing(staged, folder, arguments, wo
     assert done.returncode == 1
     assert words in done.stderr and "Traceback" not in done.stderr
     assert list((folder / "out").iterdir()) == [] and not (folder / "nowhere").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows ends processes without asking them")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_render_leaves_nothing(staged, folder, number):
+    arguments = ["--clip", "walk.npz", "--template", "person.npz", "--out", "out/walk.blend", "--render", "out/walk.png"]
+    command = [sys.executable, "-c", SLOW_RENDER, *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(staged.parent)}
+    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
+    while not list((folder / "out").iterdir()):
+        assert process.poll() is None
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert list((folder / "out").iterdir()) == []
 
 
 def test_a_missing_video_is_told(staged, folder):
