@@ -48,7 +48,7 @@ def add_background_video(camera, video, clip, timing):
     """
     if not Path(video).is_file():
         return f"The video {video} was not found, so the camera shows no background."
-    image = _load_movie(video)
+    image, movie_fps = _load_movie(video)
     if image is None:
         return f"Blender cannot read {video} as a video, so the camera shows no background."
     background = camera.data.background_images.new()
@@ -61,28 +61,43 @@ def add_background_video(camera, video, clip, timing):
     user.frame_start = timing.frame_start
     user.frame_duration = timing.frame_count(clip)
     user.use_auto_refresh = True
-    _key_video_frames(camera.data, user, clip, timing)
+    _key_video_frames(camera.data, user, movie_frames(clip, timing, movie_fps), timing)
     return None
 
 
 def _load_movie(video):
-    """The video as an image datablock, or None if Blender cannot read it."""
+    """The video as an image datablock and the rate at which Blender counts its frames; (None, None) if it cannot be read."""
+    path = os.path.abspath(video)
     try:
-        image = bpy.data.images.load(os.path.abspath(video), check_existing=True)
+        image = bpy.data.images.load(path, check_existing=True)
+        movie = bpy.data.movieclips.load(path)  # images do not tell their rate
     except RuntimeError:
-        return None
+        return None, None
+    movie_fps = movie.fps
+    bpy.data.movieclips.remove(movie)
     # A file that only looks like a video loads without complaint, and has no size.
-    if image.source == "MOVIE" and image.size[0]:
-        return image
+    if image.source == "MOVIE" and image.size[0] and movie_fps > 0:
+        return image, movie_fps
     if not image.users:
         bpy.data.images.remove(image)
-    return None
+    return None, None
 
 
-def _key_video_frames(camera_data, user, clip, timing):
-    """Blender shows one video frame a scene frame. Where the rates differ, the offset that makes up for it is keyed."""
-    steps = np.arange(timing.frame_count(clip))
-    offsets = nearest_rows(clip.timestamps, clip.timestamps[0] + steps / timing.fps) - steps
+def movie_frames(clip, timing, movie_fps):
+    """Blender's number, from 0, of the video frame to show at each of the clip's scene frames [N].
+
+    Blender numbers moments, not frames: number n is whatever the video shows n / movie_fps s after its start. In a video of
+    uneven rate that is neither the n-th frame nor the clip's.
+    """
+    times = clip.timestamps[0] + np.arange(timing.frame_count(clip)) / timing.fps
+    shown = clip.timestamps[nearest_rows(clip.timestamps, times)] - clip.timestamps[0]
+    # The first number at which the frame shows; a tenth forgives times that the file rounds to milliseconds.
+    return np.ceil(shown * movie_fps - 0.1).astype(int)
+
+
+def _key_video_frames(camera_data, user, numbers, timing):
+    """Blender steps one number each scene frame. Where `numbers` [N] do not, the offset that makes up for it is keyed."""
+    offsets = numbers - np.arange(len(numbers))
     user.frame_offset = int(offsets[0])
     changes = np.flatnonzero(np.diff(offsets, prepend=offsets[0] - 1))
     if len(changes) > 1:

@@ -128,6 +128,7 @@ class CaptureClip:
     def _to_arrays(self):
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         values["meta"] = json.dumps({**self.meta, "format": FORMAT_NAME, "version": FORMAT_VERSION}, sort_keys=True)
+        values["mocap_framerate"] = float(self.mocap_framerate)
         values["keypoint_names"] = np.array(self.keypoint_names, dtype=str)
         values["expression_names"] = np.array(self.expression_names, dtype="U1" if not self.expression_names else str)
         arrays = {name: np.asarray(values[name]) for name in _SCHEMA}

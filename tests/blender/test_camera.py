@@ -98,5 +98,24 @@ def test_video_keeps_step_with_the_keyframes(movie, scene_rate):
     assert (camera.data.animation_data is None) == (scene_rate == 30.0)
 
 
+def test_video_of_uneven_rate_keeps_step(movie):
+    """Blender counts this film at 30 a second; the clip knows only its frames 0, 2, 3, 7... as a video of uneven rate has."""
+    scene = bpy.context.scene
+    rows = np.array([0, 2, 3, 7, 8, 10, 13, 16, 20, 21, 25, 29])
+    clip = make_clip(make_template(), frames=len(rows), fps=12.0)
+    # Milliseconds, as some containers keep them.
+    clip.timestamps = 0.2 + np.round(rows / 30, 3)
+    timing = Timing(24.0, 1)
+    camera = create_camera(clip, name="Camera", scene=scene, collection=scene.collection)
+    assert add_background_video(camera, movie, clip, timing) is None
+    frames = np.arange(1, timing.frame_end(clip) + 1)
+    shown = shown_frames(scene, camera, frames)
+    assert set(shown) <= set(rows)
+    moments = (frames - 1) / 24.0
+    gaps = np.abs(rows[None] / 30 - moments[:, None]).min(1)
+    assert np.abs(np.abs(shown / 30 - moments) - gaps).max() < 2e-3
+    assert len(bpy.data.movieclips) == 0
+
+
 def test_nearest_rows_of_uneven_times():
     assert nearest_rows([0.0, 0.1, 0.5], [0.0, 0.04, 0.06, 0.29, 0.31, 0.9]).tolist() == [0, 0, 1, 1, 2, 2]

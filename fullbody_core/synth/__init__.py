@@ -1,0 +1,1 @@
+"""Synthetic people: motion and pictures whose truth is known."""
