@@ -99,7 +99,7 @@ def test_video_keeps_step_with_the_keyframes(movie, scene_rate):
 
 
 def test_video_of_uneven_rate_keeps_step(movie):
-    """Blender counts this film at 30 a second; the clip knows only its frames 0, 2, 3, 7... as a video of uneven rate has."""
+    """Blender counts this film at 30 a second; the clip knows only its frames 0, 2, 3, 7... as an uneven video's."""
     scene = bpy.context.scene
     rows = np.array([0, 2, 3, 7, 8, 10, 13, 16, 20, 21, 25, 29])
     clip = make_clip(make_template(), frames=len(rows), fps=12.0)
