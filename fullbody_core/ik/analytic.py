@@ -36,6 +36,9 @@ UP, LEFT, FORWARD = np.array([0.0, 1, 0]), np.array([1.0, 0, 0]), np.array([0.0,
 HANGING_ARM = {"left": np.array([0.15, -1, 0.05]), "right": np.array([-0.15, -1, 0.05])}
 """Where an arm that nobody sees is kept, in the chest's axes."""
 
+FOREARM_TWIST_LIMIT = np.radians(95)
+"""Pronation and supination from the T-pose's flat palm, whose normal lies along the elbow's hinge: the neutral turn."""
+
 EYES_ABOVE_MOUTH = np.array([0.0, np.cos(np.radians(9)), -np.sin(np.radians(9))])
 """From the mouth's corners to the eyes on an upright head: the mouth lies about 9 degrees further forward."""
 
@@ -154,7 +157,11 @@ class _BodySolver:
         self.orientation[f"{side}_foot"] = self.orientation[f"{side}_ankle"]
 
     def arm(self, side):
-        """Shoulder twist from the elbow's hinge; a straight arm keeps the twist of the shortest swing from the chest."""
+        """Shoulder twist from the elbow's hinge.
+
+        A straight arm shows no hinge: there it is the palm's normal, as on a forearm neither pronated nor supinated, and without
+        a hand the twist of the shortest swing from the chest.
+        """
         chest, collar = self.orientation["spine3"], self.orientation[f"{side}_collar"]
         shoulder, elbow, wrist = (self.point(f"{side}_{name}") for name in ("shoulder", "elbow", "wrist"))
         hanging = rotate(chest, HANGING_ARM[side])
@@ -167,16 +174,24 @@ class _BodySolver:
         rest_hinge = np.cross(rest_upper, FORWARD)
         swing = shortest_arc(rotate(collar, rest_upper), upper) @ collar
         bent = np.cross(upper, fore)
-        weight = smoothstep(np.linalg.norm(bent, axis=-1), 0.1, 0.4)
-        hinge = blend_directions(bent, rotate(swing, rest_hinge), 0.9 * weight)
+        straight = blend_directions(self.palm_normal(side, rest_hinge), rotate(swing, rest_hinge), 0.7 * self.hand_found(side))
+        hinge = blend_directions(bent, straight, 0.9 * smoothstep(np.linalg.norm(bent, axis=-1), 0.1, 0.4))
         self.orientation[f"{side}_shoulder"] = axes_rotation(rest_upper, rest_hinge, upper, hinge)
         flexion = shortest_arc(rotate(self.orientation[f"{side}_shoulder"], rest_fore), fore)
         self.orientation[f"{side}_elbow"] = flexion @ self.orientation[f"{side}_shoulder"]
 
+    def hand_found(self, side):
+        """[T] bool."""
+        return self.keypoints.hand_confidence[:, SIDES.index(side)] > 0
+
+    def palm_normal(self, side, rest_normal):
+        """Where the hand shows `rest_normal`, a direction of its rest frame, to point: [T, 3]."""
+        return rotate(palm_orientation(self.keypoints.hand3d[:, SIDES.index(side)], self.rest_joints, side), rest_normal)
+
     def hand(self, side):
         """Wrist from the palm, half of its twist taken by the forearm; fingers within their limits."""
         index = SIDES.index(side)
-        points, found = self.keypoints.hand3d[:, index], self.keypoints.hand_confidence[:, index] > 0
+        points, found = self.keypoints.hand3d[:, index], self.hand_found(side)
         forearm = self.orientation[f"{side}_elbow"]
         axis = self.rest_bone(f"{side}_elbow", f"{side}_wrist")
         palm = palm_orientation(points, self.rest_joints, side)
@@ -219,10 +234,20 @@ def _wrist_swing_twist(relative, axis, found):
     if not found.any():
         return np.broadcast_to(np.eye(3), relative.shape), np.zeros(len(relative))
     seen = np.flatnonzero(found)
-    angle = np.unwrap(twist_angle(relative[seen], axis))
-    angle -= 2 * np.pi * np.round(np.median(angle) / (2 * np.pi))
+    angle = twist_angle(relative[seen], axis)
     swing = limit_angle(relative[seen] @ about(axis, -angle), WRIST_LIMIT)
+    angle = _within_forearm_range(angle)
     times = np.arange(len(relative))
     turn = matrix_to_axis_angle(swing)
     turn = np.stack([np.interp(times, seen, turn[:, i]) for i in range(3)], -1)
     return axis_angle_to_matrix(turn), np.interp(times, seen, angle)
+
+
+def _within_forearm_range(angle):
+    """Twist angles [N] in (-pi, pi] brought into what a forearm can do.
+
+    Beyond its limit the answer goes back to neutral, reached at half a turn: an angle there is a mistake of the elbow's hinge, of
+    no use as evidence, and so the result has no jump where pi meets -pi.
+    """
+    beyond = FOREARM_TWIST_LIMIT * (np.pi - np.abs(angle)) / (np.pi - FOREARM_TWIST_LIMIT)
+    return np.sign(angle) * np.minimum(np.abs(angle), beyond)
