@@ -58,29 +58,51 @@ def parent_depth_from_bone(parent, child, depth_difference, length, matrix):
     squared = np.sum(difference**2, -1)
     mixed = depth_difference * np.sum(difference * b, -1)
     constant = depth_difference**2 * np.sum(b * b, -1) - length**2
+    discriminant = mixed**2 - squared * constant
+    # A bone that just reaches its line of sight has one root, which rounding must not take away.
+    discriminant = np.where(np.abs(discriminant) < 1e-12 * mixed**2, 0, discriminant)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return (mixed + np.sqrt(mixed**2 - squared * constant)) / squared
+        return (mixed + np.sqrt(discriminant)) / squared
 
 
 def solve_translation(points, pixels, weights, matrix, rounds=4):
     """Translations [T, 3] m that bring posed points under their pixels: weighted least squares over all points.
 
     points [T, N, 3] m, relative to the root, in camera axes; pixels [T, N, 2]; weights [T, N] >= 0; matrix [3, 3].
-    For a point p seen along (x, y, 1), (p + t)_x = x (p + t)_z and the same in y: two equations linear in t for each point, so
-    all bones vote at once where Eq. 14 asks one. Later rounds give less weight to points that disagree (Huber, at twice the
-    median residual). A frame with fewer than two weighted points gives NaN.
+    For a point p seen along (x, y, 1), (p + t)_x = x (p + t)_z and the same in y: two equations linear in t for each point,
+    so all bones vote at once where Eq. 14 asks one. Points that disagree by more than twice the median residual lose weight
+    with its square, and already in the first round: a single wrong pixel could outweigh all the others. A frame with fewer
+    than two weighted points gives NaN.
     """
     sight = rays(pixels, matrix)
     weights = np.asarray(weights, float)
-    robust = np.ones_like(weights)
+    translation = _rough_translation(points, sight, weights > 0)
     for _ in range(rounds):
-        translation = _weighted_translation(points, sight, weights * robust)
         moved = points + translation[:, None]
         with np.errstate(invalid="ignore", divide="ignore"):
             residual = np.linalg.norm(moved[..., :2] / moved[..., 2:] - sight[..., :2], axis=-1)
         typical = _masked_median(residual, weights > 0)
-        robust = np.minimum(1, 2 * typical[:, None] / np.maximum(np.nan_to_num(residual, nan=1e9), 1e-9))
+        # Below 1e-6 of the focal length, a thousandth of a pixel, all points agree.
+        typical = np.maximum(typical, 1e-6)[:, None]
+        agreement = np.minimum(1, 2 * typical / np.maximum(np.nan_to_num(residual, nan=1e9), 1e-9))
+        # Without a rough answer nothing disagrees yet.
+        agreement = np.where(np.isfinite(translation).all(1)[:, None], agreement, 1)
+        translation = _weighted_translation(points, sight, weights * agreement**2)
     return translation
+
+
+def _rough_translation(points, sight, seen):
+    """Translations [T, 3] m by medians, as if all points were equally far: wrong points do not move it, however wrong."""
+    (middle, spread), (sight_middle, sight_spread) = (_middle_and_spread(flat[..., :2], seen) for flat in (points, sight))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        depth = (spread / sight_spread)[:, None]
+        return np.concatenate([sight_middle * depth - middle, depth], -1)
+
+
+def _middle_and_spread(flat, seen):
+    """Median place [T, 2] of points [T, N, 2] and their median distance [T] from it."""
+    middle = np.stack([_masked_median(flat[..., axis], seen) for axis in range(2)], -1)
+    return middle, _masked_median(np.linalg.norm(flat - middle[:, None], axis=-1), seen)
 
 
 def _weighted_translation(points, sight, weights):

@@ -106,35 +106,39 @@ def test_crops_in_a_batch_are_one_by_one():
 
 @given(pixels, depths, st.tuples(*[st.floats(-1, 1)] * 3))
 def test_a_bone_of_known_length_gives_its_parents_depth(pixel, depth, bone):
-    parent, bone = rays(pixel, UNEVEN) * depth, np.array(bone)
+    """The exact depth; or, for a bone that perspective shows the other way round, the farther place that looks the same."""
+    bone = np.array(bone)
+    parent = rays(pixel, UNEVEN) * depth
     child = parent + bone
     assume(child[2] > 0.3)
-    a, b = rays(project(parent, UNEVEN), UNEVEN), rays(project(child, UNEVEN), UNEVEN)
-    assume(np.linalg.norm(a - b) > 1e-3)
-    # The other root is a bone that is seen from its other side; it is the nearer one whenever the bone's middle lies beyond ...
-    found = parent_depth_from_bone(project(parent, UNEVEN), project(child, UNEVEN), bone[2], np.linalg.norm(bone), UNEVEN)
-    roots = depth_roots(a, b, bone[2], np.linalg.norm(bone))
-    assert np.abs(roots - depth).min() < 1e-5 * depth, "the true depth solves Eq. 14"
-    assert found == pytest.approx(roots.max(), rel=1e-6)
-    assume(roots.max() - depth < 1e-6 * depth)
-    assert found == pytest.approx(depth, rel=1e-5)
+    parent_pixel, child_pixel = project([parent, child], UNEVEN)
+    a, b = rays([parent_pixel, child_pixel], UNEVEN)
+    assume(np.linalg.norm(b - a) > 0.01)
+    found = parent_depth_from_bone(parent_pixel, child_pixel, bone[2], np.linalg.norm(bone), UNEVEN)
+    length = np.linalg.norm((found + bone[2]) * b - found * a)
+    assert length == pytest.approx(np.linalg.norm(bone), rel=1e-6), "Eq. 14 holds"
+    agrees = (b - a) @ bone / np.linalg.norm(b - a) / np.linalg.norm(bone)
+    if agrees > 0.01:
+        assert found == pytest.approx(depth, rel=1e-6)
+    else:
+        assert found > depth * (1 - 1e-3)
 
 
-def depth_roots(a, b, difference, length):
-    """Both z with |z a - (z + d) b| = l, by numpy's polynomial solver."""
-    along, across = a - b, -difference * b
-    return np.roots([along @ along, 2 * along @ across, across @ across - length**2]).real
+def test_a_bone_at_a_right_angle_to_the_image_still_has_a_depth():
+    """The two roots of Eq. 14 fall together, and rounding may not leave none."""
+    for depth in np.linspace(1, 9, 200):
+        ends = rays([0, 0], MATRIX) * depth + [[0, 0, 0], [0, 0, 1]]
+        assert parent_depth_from_bone(*project(ends, MATRIX), 1.0, 1.0, MATRIX) == pytest.approx(depth, rel=1e-3)
 
 
 def test_where_a_bone_says_nothing_the_depth_is_nan():
     middle, side = MATRIX[:2, 2], MATRIX[:2, 2] + [50, 0]
+    # Both ends on one pixel, level and not; a bone shorter than its depth difference; a plain one.
+    children, differences = np.array([middle, middle, side, side]), np.array([0.0, 0.2, 0.5, 0.0])
     with np.errstate(all="raise"):
-        found = parent_depth_from_bone(
-            np.array([middle, middle, middle]), np.array([middle, side, side]), np.array([0.0, 0.5, 0.0]), np.array([0.3, 0.3, 0.3]), MATRIX
-        )
-    # Both ends on one pixel; a bone shorter than its depth difference; a plain one.
-    assert np.isnan(found[1]) and not np.isfinite(found[0])
-    assert found[2] == pytest.approx(0.3 / (50 / MATRIX[0, 0]))
+        found = parent_depth_from_bone(np.tile(middle, (4, 1)), children, differences, np.full(4, 0.3), MATRIX)
+    assert np.isnan(found[:3]).all()
+    assert found[3] == pytest.approx(0.3 / (50 / MATRIX[0, 0]))
 
 
 # Translation from all points.
@@ -157,19 +161,28 @@ def test_the_true_translation_comes_back(seed, count):
     np.testing.assert_allclose(found, translation, rtol=1e-4 if count < 4 else 1e-8)
 
 
-@given(st.integers(0, 10_000))
+@given(st.integers(0, 10_000), st.sampled_from([50, 400, 5000, 1e9]))
 @settings(deadline=None)
-def test_one_gross_outlier_hardly_moves_the_answer(seed):
+def test_one_gross_outlier_hardly_moves_the_answer(seed, pixels_off):
     rng = np.random.default_rng(seed)
     points, translation = person(rng)
-    seen = project(points + translation[:, None], MATRIX) + rng.normal(size=(1, 17, 2)) * 1.0
+    seen = project(points + translation[:, None], MATRIX) + rng.normal(size=(1, 17, 2))
     weights = np.ones((1, 17))
     clean = solve_translation(points, seen, weights, MATRIX)
-    seen[0, rng.integers(17)] += rng.choice([-1, 1], 2) * 400
-    robust = solve_translation(points, seen, weights, MATRIX)
-    plain = solve_translation(points, seen, weights, MATRIX, rounds=1)
-    assert np.linalg.norm(robust - clean) < 0.03 * translation[0, 2]
-    assert np.linalg.norm(robust - clean) < 0.25 * np.linalg.norm(plain - clean)
+    seen[0, rng.integers(17)] += rng.choice([-1, 1], 2) * pixels_off
+    assert np.linalg.norm(solve_translation(points, seen, weights, MATRIX) - clean) < 0.015 * translation[0, 2]
+
+
+def test_three_of_seventeen_points_may_be_wrong():
+    rng = np.random.default_rng(7)
+    points, translation = person(rng, 200)
+    seen = project(points + translation[:, None], MATRIX) + rng.normal(size=(200, 17, 2))
+    seen[:, :3] = rng.uniform(0, 700, (200, 3, 2))
+    error = (
+        np.linalg.norm(solve_translation(points, seen, np.ones((200, 17)), MATRIX) - translation, axis=-1)
+        / translation[:, 2]
+    )
+    assert np.median(error) < 0.005 and np.mean(error < 0.03) > 0.95
 
 
 def test_points_without_weight_do_not_count():
@@ -201,8 +214,9 @@ def test_frames_together_are_frames_alone():
     weights = rng.uniform(size=(6, 17))
     together = solve_translation(points, seen, weights, MATRIX)
     for frame in range(6):
-        alone = slice(frame, frame + 1)
-        np.testing.assert_allclose(solve_translation(points[alone], seen[alone], weights[alone], MATRIX), together[alone], rtol=1e-9)
+        one = slice(frame, frame + 1)
+        alone = solve_translation(points[one], seen[one], weights[one], MATRIX)
+        np.testing.assert_allclose(alone, together[one], rtol=1e-9)
 
 
 def test_the_scale_of_the_weights_does_not_matter():

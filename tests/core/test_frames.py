@@ -79,7 +79,6 @@ def test_matrices_are_rotations():
 
 def test_round_trips_over_matrices():
     matrices = axis_angle_to_matrix(ROTATIONS)
-    # A matrix holds a small turn only to the rounding of its ones, and a turn near pi to the root of nothing: 1e-14 everywhere.
     for there_and_back in (matrix_to_axis_angle, matrix_to_quaternion):
         vectors = there_and_back(matrices)
         back = axis_angle_to_matrix(vectors) if vectors.shape[-1] == 3 else quaternion_to_matrix(vectors)
@@ -89,7 +88,9 @@ def test_round_trips_over_matrices():
 def test_round_trips_of_axis_angles():
     angles = np.linalg.norm(ROTATIONS, axis=-1)
     unique = angles < np.pi - 1e-6  # at half a turn the axis may come back as its opposite
-    for back in (matrix_to_axis_angle(axis_angle_to_matrix(ROTATIONS)), quaternion_to_axis_angle(axis_angle_to_quaternion(ROTATIONS))):
+    over_matrices = matrix_to_axis_angle(axis_angle_to_matrix(ROTATIONS))
+    over_quaternions = quaternion_to_axis_angle(axis_angle_to_quaternion(ROTATIONS))
+    for back in (over_matrices, over_quaternions):
         assert np.abs(back - ROTATIONS)[unique].max() < 1e-13
         flipped = np.minimum(np.abs(back - ROTATIONS).max(-1), np.abs(back + ROTATIONS).max(-1))
         assert flipped.max() < 1e-12

@@ -123,9 +123,9 @@ def test_smpl_33_starts_with_the_body_joints():
 def test_hand_bones_are_five_chains_from_the_wrist():
     assert len(HAND_BONES) == 20 and {child for _, child in HAND_BONES} == set(range(1, 21))
     names = [(HAND_21.names[parent], HAND_21.names[child]) for parent, child in HAND_BONES]
-    chains = {"thumb": ("cmc", "mcp", "ip", "tip")} | dict.fromkeys(("index", "middle", "ring", "pinky"), ("mcp", "pip", "dip", "tip"))
     expected = []
-    for finger, parts in chains.items():
+    for finger in ("thumb", "index", "middle", "ring", "pinky"):
+        parts = ("cmc", "mcp", "ip", "tip") if finger == "thumb" else ("mcp", "pip", "dip", "tip")
         chain = ["wrist"] + [f"{finger}_{part}" for part in parts]
         expected += zip(chain[:-1], chain[1:])
     assert names == expected
