@@ -85,22 +85,32 @@ class CharacterTemplate:
         """Reads and checks a template. Raises `CharacterError`."""
         try:
             arrays = read_npz(path, "character template")
-            meta = json.loads(str(arrays.get("meta", "{}")))
-            if not isinstance(meta, dict) or meta.get("format") != FORMAT_NAME:
-                raise CharacterError(f"{path} is not a character template.")
-            if meta.get("version") != FORMAT_VERSION:
-                raise CharacterError(f"{path} is of template format {meta.get('version')}; this version reads {FORMAT_VERSION}.")
+            _check_version(arrays, path)
             _check(arrays)
-        except (FileError, json.JSONDecodeError) as error:
+        except FileError as error:
             raise CharacterError(str(error)) from error
-        values = dict(arrays, meta=meta)
+        values = dict(arrays, meta=json.loads(str(arrays["meta"])))
         for name in ("joint_names", "expression_names"):
             values[name] = tuple(str(item) for item in arrays[name])
         return cls(**values)
 
 
+def _check_version(arrays, path):
+    try:
+        meta = json.loads(str(arrays["meta"]))
+        version = meta["version"] if meta["format"] == FORMAT_NAME else None
+    except (KeyError, TypeError, ValueError):
+        version = None
+    if not isinstance(version, int):
+        raise CharacterError(f"{path} is not a character template.")
+    if version != FORMAT_VERSION:
+        raise CharacterError(f"{path} has template format {version}, this version reads {FORMAT_VERSION}: update the add-on.")
+
+
 def _check(arrays):
     sizes = check_arrays(arrays, _SCHEMA, "character template")
+    if 0 in (sizes["F"], sizes["J"]):
+        raise CharacterError("The character template holds no faces or no joints.")
     faces, parents = arrays["faces"], arrays["parents"]
     if sizes["N"] not in (3, 4) or faces.min() < -1 or (faces[:, :3] < 0).any() or faces.max() >= sizes["V"]:
         raise CharacterError("The character template's faces point outside its vertices.")

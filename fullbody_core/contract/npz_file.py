@@ -3,6 +3,7 @@
 import os
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -42,14 +43,18 @@ def read_npz(path, what):
     if not path.is_file():
         raise FileError(f"There is no {what} at {path}.")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not hasattr(file, "files"):
-                raise FileError(f"{path} is not a {what}: it holds one bare array.")
-            return {name: file[name] for name in file.files}
+        file = np.load(path, allow_pickle=False)
+        if isinstance(file, np.ndarray):
+            raise FileError(f"{path} is not a {what}: it holds one bare array.")
+        with file:
+            arrays = {name: file[name] for name in file.files}
     except FileError:
         raise
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
         raise FileError(f"{path} is not a {what}, or it was cut short ({error}).") from error
+    if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+        raise FileError(f"{path} is not a {what}: it holds more than arrays.")
+    return arrays
 
 
 def check_arrays(arrays, schema, what):
