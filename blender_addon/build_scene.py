@@ -35,7 +35,7 @@ class BuildError(Exception):
     """A scene that could not be built. The message is one sentence for the user."""
 
 
-def build(clip_path, template_path, out, *, video=None, render=None, render_three_quarter=None, render_frame=None):
+def build(clip_path, template_path, out, *, video=None, render=None, render_three_quarter=None, render_frame=None, render_all=None):
     """Starts from an empty scene and writes `out` (.blend) and the pictures asked for. Returns what was made, as a dict.
 
     The scene plays at the clip's own rate from frame 1. `render_frame` is a scene frame; without it the middle is rendered.
@@ -78,6 +78,9 @@ def build(clip_path, template_path, out, *, video=None, render=None, render_thre
             camera = stage.three_quarter_camera(imported.character.mesh, view_layer.depsgraph, scene.collection)
             ground.is_shadow_catcher = False
             stage.render_still(scene, camera, part_three_quarter, _RENDER_WIDTH, size=(1, 1))
+        for number in range(scene.frame_start, scene.frame_end + 1) if render_all else ():
+            scene.frame_set(number)
+            stage.render_still(scene, scene.camera, Path(render_all) / f"{number:04d}.png", _RENDER_WIDTH)
     return {
         "out": str(out),
         "blender": bpy.app.version_string,
@@ -145,6 +148,7 @@ def main(argv=None):
     parser.add_argument("--render", type=Path, help="PNG to render through the capture camera")
     parser.add_argument("--render-3q", type=Path, help="PNG to render from a three-quarter view, with the ground")
     parser.add_argument("--render-frame", type=int, help="scene frame to render, from 1; the middle one without it")
+    parser.add_argument("--render-all", type=Path, metavar="FOLDER", help="every scene frame as PNG through the capture camera")
     args = parser.parse_args(argv)
     try:
         made = build(
@@ -155,6 +159,7 @@ def main(argv=None):
             render=args.render,
             render_three_quarter=args.render_3q,
             render_frame=args.render_frame,
+            render_all=args.render_all,
         )
     except (FileError, BuildError, stage.RenderError) as error:
         print(error, file=sys.stderr)

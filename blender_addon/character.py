@@ -22,6 +22,10 @@ BETA_LIMIT = 10.0
 """Blender's own limit of a shape key's slider."""
 
 _SKIN_COLOUR = (0.45, 0.22, 0.14, 1.0)
+_CLOTHES_COLOUR = (0.05, 0.08, 0.14, 1.0)
+_CLOTHED_JOINTS = {"pelvis", "spine1", "spine2", "spine3"} | {
+    f"{side}_{name}" for side in ("left", "right") for name in ("hip", "knee", "collar", "shoulder")
+}
 _SHORTEST_BONE = 0.005  # m; Blender drops bones of no length
 
 # Where several bones go on from a joint, the one its bone points to.
@@ -162,22 +166,30 @@ def _build_mesh(template, name, collection):
     uv_layer = mesh.uv_layers.new(name="UVMap")
     uv_layer.uv.foreach_set("vector", template.uv[corners].astype(np.float32).ravel())
     mesh.update(calc_edges=True)
-    mesh.materials.append(_skin_material())
+    mesh.materials.append(_material("Skin", _SKIN_COLOUR, roughness=0.55, subsurface=0.08))
+    mesh.materials.append(_material("Clothes", _CLOTHES_COLOUR, roughness=0.9, subsurface=0.0))
+    mesh.polygons.foreach_set("material_index", _clothed_faces(template).astype(np.int32))
     mesh_object = bpy.data.objects.new(name, mesh)
     collection.objects.link(mesh_object)
     return mesh_object
 
 
-def _skin_material():
-    material = bpy.data.materials.new("Skin")
+def _clothed_faces(template):
+    """Which faces [F] are clothed: those whose first corner hangs mostly on a joint of the trunk, upper arms or legs."""
+    strongest = np.argmax(template.weights, axis=1)[template.faces[:, 0]]
+    return np.isin(np.array(template.joint_names)[strongest], list(_CLOTHED_JOINTS))
+
+
+def _material(name, colour, *, roughness, subsurface):
+    material = bpy.data.materials.new(name)
     if material.node_tree is None:  # before 5.0 a new material has no nodes
         material.use_nodes = True
     shader = next(node for node in material.node_tree.nodes if node.type == "BSDF_PRINCIPLED")
-    shader.inputs["Base Color"].default_value = _SKIN_COLOUR
-    shader.inputs["Roughness"].default_value = 0.55
-    shader.inputs["Subsurface Weight"].default_value = 0.08
+    shader.inputs["Base Color"].default_value = colour
+    shader.inputs["Roughness"].default_value = roughness
+    shader.inputs["Subsurface Weight"].default_value = subsurface
     shader.inputs["Subsurface Radius"].default_value = (0.01, 0.004, 0.002)
-    material.diffuse_color = _SKIN_COLOUR
+    material.diffuse_color = colour
     return material
 
 

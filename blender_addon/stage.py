@@ -47,7 +47,7 @@ def add_ground(collection):
     return ground
 
 
-def set_render(scene, samples=16):
+def set_render(scene, samples=24):
     """Cycles on the CPU with a clear background: the same everywhere, with or without a display."""
     scene.render.engine = "CYCLES"
     scene.cycles.device = "CPU"

@@ -3,8 +3,6 @@
 `capture` reads as the list of its passes. Detection goes frame by frame; everything after it takes the whole clip at once.
 """
 
-import queue
-import threading
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -12,30 +10,19 @@ import numpy as np
 from . import __version__
 from .body.open_body import open_body_path
 from .body.smplh_file import BodyModelFile
-from .camera import (
-    DEFAULT_FOV,
-    camera_matrix,
-    crop_to_camera_rotation,
-    level_camera_to_world,
-    rays,
-    solve_translation,
-)
+from .camera import DEFAULT_FOV, camera_matrix, crop_to_camera_rotation, level_camera_to_world
 from .contract.capture import CaptureClip
-from .contract.frames import matrix_to_axis_angle, matrix_to_quaternion, quaternion_to_matrix
-from .contract.skeleton import BLAZEPOSE_33, JOINT_NAMES, LEFT_HAND_JOINTS, RIGHT_HAND_JOINTS, full_keypoint_names
+from .contract.frames import matrix_to_axis_angle
+from .contract.skeleton import BLAZEPOSE_33, JOINT_NAMES, full_keypoint_names
 from .detect.keypoints import Keypoints
-from .ik.analytic import solve_pose
 from .ik.bone_lengths import fit_shape, measure_bones
 from .ik.rest_skeleton import TRACKED_KEYPOINTS, RestSkeleton
-from .ik.swing_twist import smoothstep
-from .smoothing import DEPTH, SIGHT, smooth_positions, smooth_rotations
+from .motion import hold_through_holes, smooth_motion, solve_motion
+from .read_ahead import decoded_ahead
 from .video import open_video
 
 SEEN = 0.5
 """A keypoint of at least this confidence counts as seen."""
-
-LIFT_ROUNDS = 3
-"""Rounds of placing the body and drawing its keypoints onto their lines of sight; more changes nothing visible."""
 
 SOLES = tuple(f"{side}_{name}" for side in ("left", "right") for name in ("heel", "big_toe"))
 
@@ -52,16 +39,6 @@ class CaptureSettings:
     fov: float = DEFAULT_FOV
     body: str = "open"
     smooth: bool = True
-
-
-@dataclass
-class Motion:
-    """A solved clip in the camera frame: rotations [T, 52, 3, 3] parent-relative, pelvis [T, 3] m, valid [T, 4] bool."""
-
-    skeleton: RestSkeleton
-    rotations: np.ndarray
-    pelvis: np.ndarray
-    valid: np.ndarray
 
 
 def capture(path, settings=CaptureSettings(), progress=lambda frames, **_: frames):
@@ -128,42 +105,6 @@ def detect_keypoints(video, detector_name, progress):
     return np.array(timestamps), Keypoints.stack(found), models
 
 
-def decoded_ahead(frames, depth=4):
-    """The same frames, decoded by a thread a few ahead of their use."""
-    ready, stop = queue.Queue(depth), threading.Event()
-
-    def put(item):
-        while not stop.is_set():
-            try:
-                return ready.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-
-    def decode():
-        try:
-            for frame in frames:
-                put((frame, None))
-                if stop.is_set():
-                    return
-            put((None, None))
-        except BaseException as error:  # handed to the reader, which raises it where the caller can see it
-            put((None, error))
-
-    thread = threading.Thread(target=decode, name="decode", daemon=True)
-    thread.start()
-    try:
-        while True:
-            frame, error = ready.get()
-            if error is not None:
-                raise error
-            if frame is None:
-                return
-            yield frame
-    finally:
-        stop.set()
-        thread.join()
-
-
 def decide_valid(keypoints):
     """[T, 4] bool: body, left hand, right hand, face. A body needs three points that are seen, or it cannot be placed."""
     body = (keypoints.body_confidence[:, list(TRACKED_KEYPOINTS)] >= SEEN).sum(1) >= 3
@@ -195,104 +136,6 @@ def estimate_shape(keypoints, body):
     lengths, weights = measure_bones(keypoints)
     shape = fit_shape(lengths, weights, body.rest_joints, body.joint_shapedirs)
     return shape.betas, replace(keypoints, body3d=keypoints.body3d * shape.scale)
-
-
-def solve_motion(keypoints, skeleton, matrix, valid):
-    """Joint rotations and the pelvis's place, by turns: pose, place, draw the keypoints onto their lines of sight.
-
-    A detector's 3D points are seldom exactly under its 2D points. Those in the image are the surer ones, so each point keeps
-    its depth and moves sideways onto its line of sight, as far as it is seen.
-    """
-    weights = sight_weights(keypoints) * valid[:, :1]
-    for _ in range(LIFT_ROUNDS):
-        rotations = solve_pose(keypoints, skeleton.joints)
-        pelvis = place(skeleton, rotations, keypoints, matrix)
-        hips = skeleton.place(("left_hip", "right_hip"), *skeleton.pose(rotations)).mean(1)
-        keypoints = draw_to_sight(keypoints, weights, hips + pelvis, matrix)
-    placed = np.isfinite(pelvis).all(1) & (pelvis[:, 2] > 0)
-    return Motion(skeleton, rotations, pelvis, valid & placed[:, None])
-
-
-def sight_weights(keypoints):
-    """How much each keypoint's pixel counts, [T, K] in 0..1: nothing for a guess, all for a point that is seen."""
-    return smoothstep(keypoints.body_confidence, 0.3, 0.6)
-
-
-def place(skeleton, rotations, keypoints, matrix):
-    """Where the pelvis stands in the camera frame, [T, 3] m, so that the posed body covers the keypoints."""
-    tracked = list(TRACKED_KEYPOINTS)
-    points = skeleton.tracked_points(rotations)
-    return solve_translation(points, keypoints.body2d[:, tracked], sight_weights(keypoints)[:, tracked], matrix)
-
-
-def draw_to_sight(keypoints, share, hips, matrix):
-    """Keypoints moved onto their lines of sight by their `share` [T, K] in 0..1.
-
-    hips [T, 3] m is where the middle of the hips stands in the camera frame.
-    """
-    left, right = BLAZEPOSE_33.index("left_hip"), BLAZEPOSE_33.index("right_hip")
-    placed = np.isfinite(hips).all(1) & (hips[:, 2] > 0)
-    hips = np.where(placed[:, None], hips, [0.0, 0, 1])[:, None]
-    points = keypoints.body3d - (keypoints.body3d[:, [left]] + keypoints.body3d[:, [right]]) / 2 + hips
-    # A point cannot be nearer than a tenth of the body's distance: deeper than that is noise.
-    depth = np.maximum(points[..., 2:], 0.1 * hips[..., 2:])
-    share = share[..., None] * placed[:, None, None]
-    return replace(keypoints, body3d=points + share * (rays(keypoints.body2d, matrix) * depth - points))
-
-
-def hold_through_holes(motion):
-    """Where a part is not valid, its last good value (the first good one before that): readers of `poses` alone need some."""
-    rotations, pelvis = motion.rotations.copy(), motion.pelvis.copy()
-    parts = (slice(0, LEFT_HAND_JOINTS.start), LEFT_HAND_JOINTS, RIGHT_HAND_JOINTS)
-    for part, joints in enumerate(parts):
-        source = _last_valid(motion.valid[:, part])
-        rotations[:, joints] = rotations[source][:, joints]
-    pelvis = pelvis[_last_valid(motion.valid[:, 0])]
-    return replace(motion, rotations=rotations, pelvis=pelvis)
-
-
-def _last_valid(valid):
-    """For each of T frames the frame whose value it shows: itself, the last valid one, or the first valid one."""
-    frames = np.arange(len(valid))
-    if not valid.any():
-        return frames
-    last = np.maximum.accumulate(np.where(valid, frames, -1))
-    return np.where(last < 0, np.argmax(valid), last)
-
-
-def smooth_motion(motion, timestamps, keypoints, matrix):
-    """One-Euro over each part's valid frames.
-
-    The pelvis is placed anew after its joints are smoothed: what the filter took from a trunk's turn would otherwise show as
-    a slip of everything that hangs on it.
-    """
-    quaternions = matrix_to_quaternion(motion.rotations)
-    parts = (slice(0, LEFT_HAND_JOINTS.start), LEFT_HAND_JOINTS, RIGHT_HAND_JOINTS)
-    for part, joints in enumerate(parts):
-        quaternions[:, joints] = smooth_rotations(quaternions[:, joints], timestamps, motion.valid[:, part])
-    rotations = quaternion_to_matrix(quaternions)
-    pelvis = smooth_place(replace(motion, rotations=rotations), timestamps, keypoints, matrix)
-    return replace(motion, rotations=rotations, pelvis=pelvis)
-
-
-def smooth_place(motion, timestamps, keypoints, matrix):
-    """The pelvis's smoothed place [T, 3] m, from that of the middle of the points that are seen.
-
-    One camera sees sideways motion sharply and distance dimly, so the two are filtered apart: the line of sight to the middle
-    with a light hand, the logarithm of its distance with a firm one.
-    """
-    placed = place(motion.skeleton, motion.rotations, keypoints, matrix)
-    pelvis = np.where(np.isfinite(placed), placed, motion.pelvis)
-    weights = sight_weights(keypoints)[:, list(TRACKED_KEYPOINTS)] + 1e-9
-    points = motion.skeleton.tracked_points(motion.rotations)
-    offset = (points * weights[..., None]).sum(1) / weights.sum(1, keepdims=True)
-    middle = pelvis + offset
-    valid = motion.valid[:, 0] & (middle[:, 2] > 0)
-    depth = np.where(valid, middle[:, 2], 1.0)[:, None]
-    sight = smooth_positions(middle[:, :2] / depth, timestamps, valid, SIGHT)
-    depth = np.exp(smooth_positions(np.log(depth), timestamps, valid, DEPTH))
-    smoothed = np.concatenate([sight * depth, depth], 1) - offset
-    return np.where(valid[:, None], smoothed, pelvis)
 
 
 def to_clip(motion, seen, betas, timestamps, video, matrix):

@@ -104,7 +104,7 @@ def _check_version(arrays, path):
     if not isinstance(version, int):
         raise CharacterError(f"{path} is not a character template.")
     if version != FORMAT_VERSION:
-        raise CharacterError(f"{path} has template format {version}, this version reads {FORMAT_VERSION}: update the add-on.")
+        raise CharacterError(f"{path} has template format {version}, this one reads {FORMAT_VERSION}: update the add-on.")
 
 
 def _check(arrays):

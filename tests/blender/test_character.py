@@ -68,7 +68,7 @@ def test_weights_uv_and_faces(scene):
     mesh.uv_layers[0].uv.foreach_get("vector", uv)
     assert np.allclose(uv.reshape(-1, 2), template.uv[template.faces >= 0], atol=1e-6)
     assert not mesh.validate()
-    assert mesh.materials[0].name == "Skin"
+    assert [material.name for material in mesh.materials] == ["Skin", "Clothes"]
 
 
 def test_left_is_left_and_front_is_front(scene):

@@ -163,3 +163,10 @@ def test_logs_of_the_libraries_stay_out_of_sight(short_video, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stderr.strip() == "" or done.stderr.startswith("Capturing"), done.stderr
+
+
+def test_evaluate_prints_one_row_a_clip(capsys, short_video):
+    code, out, err = run(capsys, "evaluate", "clip", short_video)
+    assert code == 0, err
+    header, row = out.strip().splitlines()
+    assert "Holistic fps" in header and "short.mp4" in row and "100.0%" in row

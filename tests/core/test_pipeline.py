@@ -8,16 +8,9 @@ from fullbody_core.contract.skeleton import BLAZEPOSE_33, JOINT_INDEX, PARENTS
 from fullbody_core.detect.keypoints import Keypoints
 from fullbody_core.evaluate.clip import reprojection_errors
 from fullbody_core.ik.rest_skeleton import RestSkeleton
-from fullbody_core.pipeline import (
-    CaptureFailure,
-    Motion,
-    capture,
-    decide_valid,
-    decoded_ahead,
-    hold_through_holes,
-    load_body,
-    solve_motion,
-)
+from fullbody_core.motion import Motion, hold_through_holes, solve_motion
+from fullbody_core.pipeline import CaptureFailure, capture, decide_valid, load_body
+from fullbody_core.read_ahead import decoded_ahead
 from fullbody_core.synth.demo_clip import demo_motion
 from fullbody_core.video import VideoWriter
 
