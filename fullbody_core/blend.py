@@ -36,7 +36,9 @@ def build_blend(clip_path, output, body=None, video=None, render=None, blender=N
         warnings.append("The body model is not the one this clip was captured with, so the proportions may be off.")
     video = Path(video or clip.meta.get("source", {}).get("path", ""))
     if not video.is_file():
-        warnings.append(f"The video {video.name} is not at its place any more, so there is no background: give it with --video.")
+        warnings.append(
+            f"The video {video.name} is not at its place any more, so there is no background: give it with --video."
+        )
         video = None
     if frame is None:
         frame = representative_frame(clip)

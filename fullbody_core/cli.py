@@ -46,7 +46,9 @@ class UsageError(ValueError):
 
 
 def make_parser():
-    parser = argparse.ArgumentParser(prog="fullbody", description="Markerless motion capture from video, as keyframes in Blender.")
+    parser = argparse.ArgumentParser(
+        prog="fullbody", description="Markerless motion capture from video, as keyframes in Blender."
+    )
     parser.add_argument("--version", action="version", version=f"fullbody {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_demo(commands)
@@ -57,10 +59,14 @@ def make_parser():
 
 
 def add_capture(commands):
-    command = commands.add_parser("capture", help="video to capture file (.npz)", description="Captures the person in a video.")
+    command = commands.add_parser(
+        "capture", help="video to capture file (.npz)", description="Captures the person in a video."
+    )
     command.add_argument("video", type=Path)
     command.add_argument("-o", "--output", type=Path, required=True, metavar="CLIP.npz")
-    command.add_argument("--overlay", type=Path, metavar="OUT.mp4", help="also write the video with the skeleton drawn over it")
+    command.add_argument(
+        "--overlay", type=Path, metavar="OUT.mp4", help="also write the video with the skeleton drawn over it"
+    )
     add_capture_settings(command)
     command.set_defaults(run=run_capture)
 
@@ -72,7 +78,9 @@ def add_capture_settings(command):
     help_fov = f"field of view in degrees across the longer side of the picture (default {DEFAULT_FOV:g})"
     command.add_argument("--fov", type=float, default=DEFAULT_FOV, metavar="DEG", help=help_fov)
     command.add_argument("--body", default="open", metavar="open|FILE", help="body model (default: the open body)")
-    command.add_argument("--smooth", action=argparse.BooleanOptionalAction, default=True, help="One-Euro filter (default: on)")
+    command.add_argument(
+        "--smooth", action=argparse.BooleanOptionalAction, default=True, help="One-Euro filter (default: on)"
+    )
 
 
 def capture_settings(options):
@@ -107,14 +115,18 @@ def describe(clip, path):
 
 
 def add_blend(commands):
-    command = commands.add_parser("blend", help="capture file to .blend", description="Builds the animated character in Blender.")
+    command = commands.add_parser(
+        "blend", help="capture file to .blend", description="Builds the animated character in Blender."
+    )
     command.add_argument("clip", type=Path, metavar="CLIP.npz")
     command.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.blend")
     command.add_argument("--render", type=Path, metavar="OUT.png", help="also render a picture beside the video's frame")
     command.add_argument("--frame", type=int, help="which frame to render, from 0 (default: the middle)")
     command.add_argument("--video", type=Path, help="the video, if it has moved since the capture")
     command.add_argument("--body", metavar="open|FILE", help="the body model, if it has moved since the capture")
-    command.add_argument("--blender", metavar="EXE", help="the Blender to use (default: the bpy module, or blender on the PATH)")
+    command.add_argument(
+        "--blender", metavar="EXE", help="the Blender to use (default: the bpy module, or blender on the PATH)"
+    )
     command.set_defaults(run=run_blend)
 
 
@@ -142,7 +154,9 @@ def run_blend(options):
 def add_demo(commands):
     command = commands.add_parser("demo", help="the whole path on a small clip of the project's own")
     command.add_argument("-o", "--output", type=Path, default=Path("fullbody_demo"), metavar="FOLDER")
-    command.add_argument("--blender", metavar="EXE", help="the Blender to use (default: the bpy module, or blender on the PATH)")
+    command.add_argument(
+        "--blender", metavar="EXE", help="the Blender to use (default: the bpy module, or blender on the PATH)"
+    )
     command.set_defaults(run=run_demo)
 
 
@@ -186,7 +200,9 @@ def run_evaluate_clip(options):
     from .evaluate.clip import evaluate_clip, format_reports
 
     settings = capture_settings(options)
-    reports = [evaluate_clip(video, settings) for video in tqdm(options.videos, desc="Evaluating", unit="clip", disable=None)]
+    reports = [
+        evaluate_clip(video, settings) for video in tqdm(options.videos, desc="Evaluating", unit="clip", disable=None)
+    ]
     print(format_reports(reports))
 
 

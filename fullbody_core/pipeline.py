@@ -53,7 +53,9 @@ def capture(path, settings=CaptureSettings(), progress=lambda frames, **_: frame
     timestamps, seen, models = detect_keypoints(video, settings.detector, progress)
     valid = decide_valid(seen)
     if not valid[:, 0].any():
-        raise CaptureFailure(f"Nobody was found in {path}: use a clip that shows one person from the head to the hips or further.")
+        raise CaptureFailure(
+            f"Nobody was found in {path}: use a clip that shows one person from the head to the hips or further."
+        )
     keypoints = turn_to_camera(seen, matrix)
     betas, keypoints = estimate_shape(keypoints, body)
     skeleton = RestSkeleton.of_body(body, betas)
@@ -150,7 +152,9 @@ def to_clip(motion, seen, betas, timestamps, video, matrix):
     pelvis_world = motion.pelvis @ camera_to_world[:3, :3].T + camera_to_world[:3, 3]
     frame_count = len(timestamps)
     mean_framerate = (frame_count - 1) / (timestamps[-1] - timestamps[0]) if frame_count > 1 else video.mean_framerate
-    hands = np.concatenate([seen.hand2d, np.broadcast_to(seen.hand_confidence[..., None, None], seen.hand2d.shape[:-1] + (1,))], -1)
+    hands = np.concatenate(
+        [seen.hand2d, np.broadcast_to(seen.hand_confidence[..., None, None], seen.hand2d.shape[:-1] + (1,))], -1
+    )
     body2d = np.concatenate([seen.body2d, seen.body_confidence[..., None]], -1)
     return CaptureClip(
         poses=matrix_to_axis_angle(world_rotations).reshape(frame_count, 3 * len(JOINT_NAMES)),

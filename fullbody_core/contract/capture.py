@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
-from .npz_file import FileError, check_arrays, read_npz, write_npz
+from .npz_file import FileError, check_arrays, check_format, read_npz, write_npz
 from .skeleton import PARENTS
 
 FORMAT_NAME = "fullbody-capture"
@@ -113,16 +113,15 @@ class CaptureClip:
         """Reads and checks a file. Raises `CaptureError` for anything that is not exactly a capture of this version."""
         try:
             arrays = read_npz(path, "capture file")
-            _check_version(arrays, path)
+            meta = check_format(arrays, FORMAT_NAME, FORMAT_VERSION, "capture file", path)
             _check(arrays)
         except FileError as error:
             raise CaptureError(str(error)) from error
-        values = {name: array for name, array in arrays.items()}
+        values = dict(arrays, meta=meta)
         for name in ("keypoint_names", "expression_names"):
             values[name] = tuple(str(item) for item in arrays[name])
         values["gender"] = str(arrays["gender"])
         values["mocap_framerate"] = float(arrays["mocap_framerate"])
-        values["meta"] = json.loads(str(arrays["meta"]))
         return cls(**values)
 
     def _to_arrays(self):
@@ -137,18 +136,6 @@ class CaptureClip:
         return {n: a.astype(np.float32) if a.dtype.kind == "f" and n not in single else a for n, a in arrays.items()}
 
 
-def _check_version(arrays, path):
-    try:
-        meta = json.loads(str(arrays["meta"]))
-        version = meta["version"] if meta["format"] == FORMAT_NAME else None
-    except (KeyError, TypeError, ValueError):
-        version = None
-    if not isinstance(version, int):
-        raise CaptureError(f"{path} is not a capture file.")
-    if version > FORMAT_VERSION:
-        raise CaptureError(f"{path} was written by a newer version (format {version}; this one reads {FORMAT_VERSION}): update the add-on.")
-
-
 def _check(arrays):
     sizes = check_arrays(arrays, _SCHEMA, "capture file")
     if sizes["T"] == 0:
@@ -156,5 +143,7 @@ def _check(arrays):
     if (np.diff(arrays["timestamps"]) <= 0).any():
         raise CaptureError("The capture file's timestamps do not increase.")
     if not float(arrays["mocap_framerate"]) > 0:
-        raise CaptureError(f"The capture file's mocap_framerate should be above zero, got {float(arrays['mocap_framerate'])}.")
+        raise CaptureError(
+            f"The capture file's mocap_framerate should be above zero, got {float(arrays['mocap_framerate'])}."
+        )
     assert 3 * len(PARENTS) == arrays["poses"].shape[1]

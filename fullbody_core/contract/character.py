@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
-from .npz_file import FileError, check_arrays, read_npz, write_npz
+from .npz_file import FileError, check_arrays, check_format, read_npz, write_npz
 
 FORMAT_NAME = "fullbody-character"
 FORMAT_VERSION = 1
@@ -85,26 +85,14 @@ class CharacterTemplate:
         """Reads and checks a template. Raises `CharacterError`."""
         try:
             arrays = read_npz(path, "character template")
-            _check_version(arrays, path)
+            meta = check_format(arrays, FORMAT_NAME, FORMAT_VERSION, "character template", path)
             _check(arrays)
         except FileError as error:
             raise CharacterError(str(error)) from error
-        values = dict(arrays, meta=json.loads(str(arrays["meta"])))
+        values = dict(arrays, meta=meta)
         for name in ("joint_names", "expression_names"):
             values[name] = tuple(str(item) for item in arrays[name])
         return cls(**values)
-
-
-def _check_version(arrays, path):
-    try:
-        meta = json.loads(str(arrays["meta"]))
-        version = meta["version"] if meta["format"] == FORMAT_NAME else None
-    except (KeyError, TypeError, ValueError):
-        version = None
-    if not isinstance(version, int):
-        raise CharacterError(f"{path} is not a character template.")
-    if version != FORMAT_VERSION:
-        raise CharacterError(f"{path} has template format {version}, this one reads {FORMAT_VERSION}: update the add-on.")
 
 
 def _check(arrays):

@@ -47,17 +47,15 @@ def matrix_to_quaternion(matrix):
     ill-conditioned.
     """
     matrix = np.asarray(matrix, float)
-    m = matrix
-    trace = m[..., 0, 0] + m[..., 1, 1] + m[..., 2, 2]
-    candidates = np.stack(
-        [
-            np.stack([1 + trace, m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] - m[..., 0, 1]], -1),
-            np.stack([m[..., 2, 1] - m[..., 1, 2], 1 + 2 * m[..., 0, 0] - trace, m[..., 1, 0] + m[..., 0, 1], m[..., 2, 0] + m[..., 0, 2]], -1),
-            np.stack([m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] + m[..., 0, 1], 1 + 2 * m[..., 1, 1] - trace, m[..., 2, 1] + m[..., 1, 2]], -1),
-            np.stack([m[..., 1, 0] - m[..., 0, 1], m[..., 2, 0] + m[..., 0, 2], m[..., 2, 1] + m[..., 1, 2], 1 + 2 * m[..., 2, 2] - trace], -1),
-        ],
-        -2,
-    )  # fmt: skip
+    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = np.moveaxis(matrix, (-2, -1), (0, 1))
+    # Each row is the quaternion times four times its own component on the diagonal.
+    candidates = [
+        [1 + xx + yy + zz, zy - yz, xz - zx, yx - xy],
+        [zy - yz, 1 + xx - yy - zz, yx + xy, xz + zx],
+        [xz - zx, yx + xy, 1 - xx + yy - zz, zy + yz],
+        [yx - xy, xz + zx, zy + yz, 1 - xx - yy + zz],
+    ]
+    candidates = np.stack([np.stack(row, -1) for row in candidates], -2)
     best = np.argmax(np.diagonal(candidates, axis1=-2, axis2=-1), -1)
     quaternion = np.take_along_axis(candidates, best[..., None, None], -2)[..., 0, :]
     quaternion = quaternion / np.linalg.norm(quaternion, axis=-1, keepdims=True)

@@ -1,5 +1,6 @@
 """Strict .npz files: every key, every shape, nothing pickled, written whole or not at all."""
 
+import json
 import os
 import tempfile
 import zipfile
@@ -55,6 +56,23 @@ def read_npz(path, what):
     if not all(isinstance(array, np.ndarray) for array in arrays.values()):
         raise FileError(f"{path} is not a {what}: it holds more than arrays.")
     return arrays
+
+
+def check_format(arrays, name, newest, what, path):
+    """The meta (a dict, JSON in the file) of arrays read from `path`, if it says format `name` and a version up to `newest`.
+
+    Call it before `check_arrays`: of a newer file the user must hear that, and not of its unknown keys. Raises `FileError`.
+    """
+    try:
+        meta = json.loads(str(arrays["meta"]))
+        version = meta["version"] if meta["format"] == name else None
+    except (KeyError, TypeError, ValueError):
+        version = None
+    if not isinstance(version, int):
+        raise FileError(f"{path} is not a {what}.")
+    if version > newest:
+        raise FileError(f"{path} was written by a newer version (format {version}; this one reads {newest}): update the add-on.")
+    return meta
 
 
 def check_arrays(arrays, schema, what):

@@ -189,7 +189,9 @@ class _FaceDetector:
     _HEAD = list(range(11))
 
     def __init__(self, solutions):
-        self._mesh = solutions.face_mesh.FaceMesh(refine_landmarks=True, min_detection_confidence=0.4, min_tracking_confidence=0.4)
+        self._mesh = solutions.face_mesh.FaceMesh(
+            refine_landmarks=True, min_detection_confidence=0.4, min_tracking_confidence=0.4
+        )
 
     def detect(self, image, keypoints):
         """Mesh points [478, 3] in px of the whole image, or None."""

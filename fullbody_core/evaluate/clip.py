@@ -83,7 +83,17 @@ def run_holistic(path):
 
 def format_reports(reports):
     """The reports as a table for the terminal."""
-    header = ("clip", "frames", "capture fps", "Holistic fps", "body valid", "hands L/R", "Holistic L/R", "reproj. median", "p90")
+    header = (
+        "clip",
+        "frames",
+        "capture fps",
+        "Holistic fps",
+        "body valid",
+        "hands L/R",
+        "Holistic L/R",
+        "reproj. median",
+        "p90",
+    )
     rows = [
         (
             report.name,

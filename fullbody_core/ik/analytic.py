@@ -92,7 +92,9 @@ class _BodySolver:
         """Pelvis from the hip line, chest from the shoulder line, the spine's three joints sharing what lies between."""
         hips = self.point("left_hip") - self.point("right_hip")
         shoulders = self.point("left_shoulder") - self.point("right_shoulder")
-        up = (self.point("left_shoulder") + self.point("right_shoulder") - self.point("left_hip") - self.point("right_hip")) / 2
+        up = (
+            self.point("left_shoulder") + self.point("right_shoulder") - self.point("left_hip") - self.point("right_hip")
+        ) / 2
         # With the hips out of the picture the trunk is taken to be upright, and with nobody in it to face the camera.
         hips_seen = self.seen("left_hip", "right_hip", given_up=(0.001, 0.05))
         up = blend_directions(up, [0.0, -1, 0], hips_seen)
@@ -140,7 +142,10 @@ class _BodySolver:
         down = rotate(pelvis, -UP)
         thigh = blend_directions(knee - hip, down, self.seen(f"{side}_hip", f"{side}_knee"))
         shin = blend_directions(ankle - knee, thigh, self.seen(f"{side}_knee", f"{side}_ankle"))
-        rest_thigh, rest_shin = self.rest_bone(f"{side}_hip", f"{side}_knee"), self.rest_bone(f"{side}_knee", f"{side}_ankle")
+        rest_thigh, rest_shin = (
+            self.rest_bone(f"{side}_hip", f"{side}_knee"),
+            self.rest_bone(f"{side}_knee", f"{side}_ankle"),
+        )
         foot = self.point(f"{side}_foot_index") - self.point(f"{side}_heel")
         foot_seen = self.seen(f"{side}_heel", f"{side}_foot_index")
 
@@ -174,7 +179,9 @@ class _BodySolver:
         rest_hinge = np.cross(rest_upper, FORWARD)
         swing = shortest_arc(rotate(collar, rest_upper), upper) @ collar
         bent = np.cross(upper, fore)
-        straight = blend_directions(self.palm_normal(side, rest_hinge), rotate(swing, rest_hinge), 0.7 * self.hand_found(side))
+        straight = blend_directions(
+            self.palm_normal(side, rest_hinge), rotate(swing, rest_hinge), 0.7 * self.hand_found(side)
+        )
         hinge = blend_directions(bent, straight, 0.9 * smoothstep(np.linalg.norm(bent, axis=-1), 0.1, 0.4))
         self.orientation[f"{side}_shoulder"] = axes_rotation(rest_upper, rest_hinge, upper, hinge)
         flexion = shortest_arc(rotate(self.orientation[f"{side}_shoulder"], rest_fore), fore)
@@ -207,7 +214,9 @@ class _BodySolver:
         for name, orientation in self.orientation.items():
             joint = JOINT_INDEX[name]
             parent = PARENTS[joint]
-            rotations[:, joint] = orientation if parent < 0 else transpose(self.orientation[JOINT_NAMES[parent]]) @ orientation
+            rotations[:, joint] = (
+                orientation if parent < 0 else transpose(self.orientation[JOINT_NAMES[parent]]) @ orientation
+            )
         rotations[:, LEFT_HAND_JOINTS], rotations[:, RIGHT_HAND_JOINTS] = self.fingers["left"], self.fingers["right"]
         return rotations
 

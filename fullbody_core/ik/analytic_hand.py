@@ -14,7 +14,10 @@ THUMB_LIMITS = np.radians([60, 60, 85])
 """Largest turns of the thumb's three joints; its saddle joint swings freely within the first."""
 
 _CHAINS = {
-    finger: [HAND_21.index(f"{finger}_{part}") for part in (("cmc", "mcp", "ip", "tip") if finger == "thumb" else ("mcp", "pip", "dip", "tip"))]
+    finger: [
+        HAND_21.index(f"{finger}_{part}")
+        for part in (("cmc", "mcp", "ip", "tip") if finger == "thumb" else ("mcp", "pip", "dip", "tip"))
+    ]
     for finger in FINGERS
 }
 

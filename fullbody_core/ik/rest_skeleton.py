@@ -12,7 +12,11 @@ from ..detect.keypoints import SIDES
 TRACKED = (
     ("nose", "nose"),
     *((f"{side}_eye", f"{side}_eye_centre") for side in SIDES),
-    *((f"{side}_{name}", f"{side}_{name}") for side in SIDES for name in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")),
+    *(
+        (f"{side}_{name}", f"{side}_{name}")
+        for side in SIDES
+        for name in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+    ),
     *((f"{side}_heel", f"{side}_heel") for side in SIDES),
     *((f"{side}_big_toe", f"{side}_foot_index") for side in SIDES),
 )

@@ -99,4 +99,3 @@ def blend_directions(seen, default, weight):
 def reject(vector, direction):
     """The part of `vector` [..., 3] at a right angle to unit `direction` [..., 3]."""
     return vector - np.sum(vector * direction, -1, keepdims=True) * direction
-

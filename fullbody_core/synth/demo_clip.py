@@ -64,11 +64,18 @@ def _arms(times):
 
 def _legs(dip):
     """Hips back, knees bent, feet flat: three turns about one axis that add up to none."""
-    return [(f"{side}_{joint}", X, share * dip) for side in ("left", "right") for joint, share in (("hip", -1), ("knee", 2), ("ankle", -1))]
+    return [
+        (f"{side}_{joint}", X, share * dip)
+        for side in ("left", "right")
+        for joint, share in (("hip", -1), ("knee", 2), ("ankle", -1))
+    ]
 
 
 def _trunk(times):
-    return [("spine2", Z, np.radians(5) * np.sin(2 * np.pi * times / 2)), ("head", Y, np.radians(18) * np.sin(2 * np.pi * times / 3))]
+    return [
+        ("spine2", Z, np.radians(5) * np.sin(2 * np.pi * times / 2)),
+        ("head", Y, np.radians(18) * np.sin(2 * np.pi * times / 3)),
+    ]
 
 
 def _curl_fingers(rotations, side, angle):

@@ -1,22 +1,16 @@
 """Closed-form inverse kinematics on keypoints of a body in known poses: what it must recover, and what it must not depend on."""
 
-import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from fullbody_core.body.open_body import open_body_path
 from fullbody_core.body.smplh_file import BodyModelFile
-from fullbody_core.contract.frames import REST_TO_CAMERA, axis_angle_to_matrix, matrix_to_axis_angle
-from fullbody_core.contract.skeleton import BLAZEPOSE_33, FINGERS, HAND_21, JOINT_INDEX, JOINT_NAMES, PARENTS
+from fullbody_core.contract.frames import axis_angle_to_matrix, matrix_to_axis_angle
+from fullbody_core.contract.skeleton import BLAZEPOSE_33, FINGERS, HAND_21, JOINT_INDEX
 from fullbody_core.detect.keypoints import SIDES, Keypoints
-from fullbody_core.ik import analytic, analytic_hand
-from fullbody_core.ik.analytic import solve_pose
-from fullbody_core.ik.bone_lengths import MEASURED_BONES, fit_shape, measure_bones
-from fullbody_core.ik.rest_skeleton import TRACKED, TRACKED_KEYPOINTS, RestSkeleton
-from fullbody_core.ik.swing_twist import about, reject, rotate, transpose, unit
+from fullbody_core.ik.rest_skeleton import RestSkeleton
+from fullbody_core.ik.swing_twist import about, transpose, unit
 
 UP, LEFT, FORWARD = np.array([0.0, 1, 0]), np.array([1.0, 0, 0]), np.array([0.0, 0, 1])
 MIRROR = np.diag([-1.0, 1, 1])

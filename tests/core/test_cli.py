@@ -140,7 +140,9 @@ def test_bad_captures_are_refused_by_blend(capsys, demo_capture, tmp_path, damag
 def test_unknown_blender_is_refused(capsys, demo_capture, tmp_path):
     path = tmp_path / "c.npz"
     demo_capture[0].save(path)
-    refused(capsys, tmp_path, "blend", path, "-o", tmp_path / "o.blend", "--blender", "no-such-blender", says="no-such-blender")
+    refused(
+        capsys, tmp_path, "blend", path, "-o", tmp_path / "o.blend", "--blender", "no-such-blender", says="no-such-blender"
+    )
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals differ on Windows")

@@ -14,7 +14,11 @@ from fullbody_core.read_ahead import decoded_ahead
 from fullbody_core.synth.demo_clip import demo_motion
 from fullbody_core.video import VideoWriter
 
-LIMBS = [JOINT_INDEX[f"{side}_{name}"] for side in ("left", "right") for name in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")]
+LIMBS = [
+    JOINT_INDEX[f"{side}_{name}"]
+    for side in ("left", "right")
+    for name in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+]
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +68,9 @@ def test_demo_wave_is_on_the_right_and_up(clip, truth):
     waving = (truth.timestamps > 0.9) & (truth.timestamps < 2.5)
     joints = clip.joints_camera[waving]
     right, left = joints[:, JOINT_INDEX["right_wrist"]], joints[:, JOINT_INDEX["left_wrist"]]
-    assert (right[:, 1] < joints[:, JOINT_INDEX["right_shoulder"], 1]).all(), "the waving hand is above its shoulder (y is down)"
+    assert (right[:, 1] < joints[:, JOINT_INDEX["right_shoulder"], 1]).all(), (
+        "the waving hand is above its shoulder (y is down)"
+    )
     assert (left[:, 1] > joints[:, JOINT_INDEX["left_shoulder"], 1]).all()
     assert (right[:, 0] < left[:, 0]).all(), "the right hand of a person who faces the camera is on the picture's left"
 
@@ -78,7 +84,10 @@ def test_demo_stands_upright_in_the_world_facing_minus_y(clip):
 def test_demo_feet_are_on_the_floor(clip):
     skeleton = RestSkeleton.of_body(load_body("open"), clip.betas)
     joints, orientations = forward_kinematics(skeleton.joints, axis_angle_to_matrix(clip.poses.reshape(-1, 52, 3)), PARENTS)
-    soles = skeleton.place(("left_heel", "right_heel", "left_big_toe", "right_big_toe"), joints, orientations) + clip.trans[:, None]
+    soles = (
+        skeleton.place(("left_heel", "right_heel", "left_big_toe", "right_big_toe"), joints, orientations)
+        + clip.trans[:, None]
+    )
     lowest = soles[..., 2].min(1)
     assert np.median(np.abs(lowest)) < 0.05
 
@@ -97,7 +106,9 @@ def test_demo_reprojects_onto_what_was_detected(clip):
 
 def test_fist_closes_and_opens(clip, truth):
     """The right hand is open, then a fist, then open: the knuckles' flexion follows the truth."""
-    fingers = [JOINT_INDEX[f"right_{finger}{segment}"] for finger in ("index", "middle", "ring", "pinky") for segment in (1, 2)]
+    fingers = [
+        JOINT_INDEX[f"right_{finger}{segment}"] for finger in ("index", "middle", "ring", "pinky") for segment in (1, 2)
+    ]
     bend = lambda c: np.linalg.norm(c.poses.reshape(-1, 52, 3)[:, fingers], axis=-1).mean(1)  # noqa: E731
     seen = clip.valid[:, 2]
     correlation = np.corrcoef(bend(clip)[seen], bend(truth)[seen])[0, 1]
