@@ -5,11 +5,15 @@ Camera frame as in contract/frames.py: x right, y down, z away; metres and pixel
 
 import numpy as np
 
-from .contract.frames import CAMERA_TO_WORLD
+from .contract.frames import CAMERA_TO_WORLD, axis_angle_to_matrix
 from .ik.swing_twist import shortest_arc
 
 DEFAULT_FOV = 55.0
 """Degrees across the longer side of the image: between a phone's main camera while filming (about 60) and a webcam (about 50)."""
+
+
+LARGEST_PITCH = np.radians(30)
+"""Beyond this a body's lean is taken for a lean."""
 
 
 def camera_matrix(image_size, fov=DEFAULT_FOV):
@@ -126,14 +130,24 @@ def _masked_median(values, mask):
     return np.nanmedian(values, axis=1)
 
 
-def level_camera_to_world(floor_depth_point, floor_drop):
-    """Pose [4, 4] of a level camera in a world whose floor is z = 0 and whose origin lies under a point of the scene.
+def camera_pitch(up):
+    """How far the camera looks down, in radians, from directions `up` [N, 3] in its frame that stand upright in the world.
 
-    floor_depth_point [3] m in the camera frame: the point that comes to stand over the origin.
-    floor_drop m: how far the floor is below the camera (along +y of the camera frame).
+    The median over N, so that a few that lean do not count; no more than LARGEST_PITCH, and 0 for none at all.
+    """
+    if not len(up):
+        return 0.0
+    return float(np.clip(np.median(np.arctan2(-up[:, 2], -up[:, 1])), -LARGEST_PITCH, LARGEST_PITCH))
+
+
+def level_camera_to_world(under, floor_drop, pitch=0.0):
+    """Pose [4, 4] of a camera without roll in a world whose floor is z = 0 and whose origin lies under a point of the scene.
+
+    under [3] m in the camera frame: the point that comes to stand over the origin.
+    floor_drop m: how far the floor is below the camera, straight down; pitch in radians: how far the camera looks down.
     """
     pose = np.eye(4)
-    pose[:3, :3] = CAMERA_TO_WORLD
-    origin = CAMERA_TO_WORLD @ np.array([floor_depth_point[0], floor_drop, floor_depth_point[2]])
-    pose[:3, 3] = -origin
+    pose[:3, :3] = CAMERA_TO_WORLD @ axis_angle_to_matrix([-pitch, 0, 0])
+    origin = pose[:3, :3] @ np.asarray(under, float)
+    pose[:3, 3] = [-origin[0], -origin[1], floor_drop]
     return pose

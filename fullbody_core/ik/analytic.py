@@ -42,6 +42,10 @@ FOREARM_TWIST_LIMIT = np.radians(95)
 EYES_ABOVE_MOUTH = np.array([0.0, np.cos(np.radians(9)), -np.sin(np.radians(9))])
 """From the mouth's corners to the eyes on an upright head: the mouth lies about 9 degrees further forward."""
 
+FOOT_SLOPE = np.radians(15)
+"""How much lower than its heel BlazePose puts the toe of a flat foot: 12 to 30 degrees on standing people, and less seen from
+the side."""
+
 FACE_MESH_LEFT_EYE, FACE_MESH_RIGHT_EYE, FACE_MESH_FOREHEAD, FACE_MESH_CHIN = 263, 33, 10, 152
 """Outer eye corners and the ends of the mid-line of MediaPipe's face mesh."""
 
@@ -155,7 +159,7 @@ class _BodySolver:
         knee_turn = shortest_arc(rotate(self.orientation[f"{side}_hip"], rest_shin), shin)
         self.orientation[f"{side}_knee"] = knee_turn @ self.orientation[f"{side}_hip"]
 
-        rest_foot = unit(reject(self.rest_bone(f"{side}_ankle", f"{side}_foot"), UP))
+        rest_foot = np.cos(FOOT_SLOPE) * unit(reject(self.rest_bone(f"{side}_ankle", f"{side}_foot"), UP)) - np.sin(FOOT_SLOPE) * UP
         straight = rotate(self.orientation[f"{side}_knee"], rest_foot)
         bend = limit_angle(shortest_arc(straight, blend_directions(foot, straight, foot_seen)), ANKLE_LIMIT)
         self.orientation[f"{side}_ankle"] = bend @ self.orientation[f"{side}_knee"]
