@@ -14,8 +14,8 @@ from . import __version__
 
 def main(arguments=None):
     """Runs one command. Returns the exit code."""
-    options = make_parser().parse_args(arguments)
     try:
+        options = make_parser().parse_args(arguments)
         options.run(options)
     except KeyboardInterrupt:
         print("\nStopped; what was not finished was not written.", file=sys.stderr)

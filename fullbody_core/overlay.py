@@ -5,12 +5,11 @@ import numpy as np
 
 from .camera import project
 from .contract.skeleton import BLAZEPOSE_33, BLAZEPOSE_BONES, HAND_BONES, JOINT_NAMES, PARENTS, VALID_PARTS
+from .detect.keypoints import SEEN
 from .video import VideoWriter, open_video
 
 LEFT_COLOUR, RIGHT_COLOUR, MIDDLE_COLOUR = (255, 140, 40), (60, 160, 255), (240, 240, 240)
 """RGB of the person's left, right and middle. The detector's points are small and dark, the skeleton is bright."""
-
-SEEN = 0.5
 
 
 def write_overlay(clip, video_path, output, progress=lambda frames, **_: frames):

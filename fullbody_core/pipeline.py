@@ -10,22 +10,17 @@ import numpy as np
 from . import __version__
 from .body.open_body import open_body_path
 from .body.smplh_file import BodyModelFile
-from .camera import DEFAULT_FOV, camera_matrix, camera_pitch, crop_to_camera_rotation, level_camera_to_world
+from .camera import DEFAULT_FOV, camera_matrix, crop_to_camera_rotation
 from .contract.capture import CaptureClip
-from .contract.frames import axis_angle_to_matrix, matrix_to_axis_angle
-from .contract.skeleton import BLAZEPOSE_33, JOINT_INDEX, JOINT_NAMES, full_keypoint_names
-from .detect.keypoints import Keypoints
+from .contract.frames import matrix_to_axis_angle
+from .contract.skeleton import BLAZEPOSE_33, JOINT_NAMES, full_keypoint_names
+from .detect.keypoints import SEEN, Keypoints
+from .ground import stand_on_floor
 from .ik.bone_lengths import fit_shape, measure_bones
 from .ik.rest_skeleton import TRACKED_KEYPOINTS, RestSkeleton
-from .ik.swing_twist import unit
 from .motion import hold_through_holes, smooth_motion, solve_motion
 from .read_ahead import decoded_ahead
 from .video import open_video
-
-SEEN = 0.5
-"""A keypoint of at least this confidence counts as seen."""
-
-SOLES = tuple(f"{side}_{name}" for side in ("left", "right") for name in ("heel", "big_toe"))
 
 
 class CaptureFailure(ValueError):
@@ -141,33 +136,10 @@ def estimate_shape(keypoints, body):
     return shape.betas, replace(keypoints, body3d=keypoints.body3d * shape.scale)
 
 
-def standing_directions(joints, seen, valid):
-    """From the ankles to the neck [N, 3], in the frames where somebody is seen to stand on straight legs.
-
-    Other things being equal people stand upright, so these tell where up is. A person who is never seen to stand tells nothing.
-    """
-    middle = {name: joints[:, [JOINT_INDEX[f"{side}_{name}"] for side in ("left", "right")]].mean(1) for name in ("hip", "ankle")}
-    feet = [BLAZEPOSE_33.index(f"{side}_ankle") for side in ("left", "right")]
-    legs_seen = (seen.body_confidence[:, feet] >= SEEN).all(1)
-    thighs, shins = (
-        np.stack([joints[:, JOINT_INDEX[f"{side}_{a}"]] - joints[:, JOINT_INDEX[f"{side}_{b}"]] for side in ("left", "right")], 1)
-        for a, b in (("hip", "knee"), ("knee", "ankle"))
-    )
-    straight = (np.sum(unit(thighs) * unit(shins), -1) > np.cos(np.radians(35))).all(1)
-    trunk, legs = joints[:, JOINT_INDEX["neck"]] - middle["hip"], middle["hip"] - middle["ankle"]
-    upright = np.sum(unit(trunk) * unit(legs), -1) > np.cos(np.radians(30))
-    return (trunk + legs)[valid & legs_seen & straight & upright]
-
-
 def to_clip(motion, seen, betas, timestamps, video, matrix):
     """The capture clip: motion turned into the world, the floor at z = 0 under the person's first place."""
-    joints, orientations = motion.skeleton.pose(motion.rotations)
-    soles = motion.skeleton.place(SOLES, joints, orientations) + motion.pelvis[:, None]
-    body_valid = motion.valid[:, 0]
-    pitch = camera_pitch(standing_directions(joints, seen, body_valid))
-    drop = soles @ axis_angle_to_matrix([-pitch, 0, 0])[1]  # along the world's vertical, downwards
-    floor = np.percentile(drop[body_valid].max(1), 90)
-    camera_to_world = level_camera_to_world(motion.pelvis[np.argmax(body_valid)], floor, pitch)
+    joints, _ = motion.skeleton.pose(motion.rotations)
+    camera_to_world = stand_on_floor(motion, seen)
     world_rotations = motion.rotations.copy()
     world_rotations[:, 0] = camera_to_world[:3, :3] @ motion.rotations[:, 0]
     pelvis_world = motion.pelvis @ camera_to_world[:3, :3].T + camera_to_world[:3, 3]

@@ -9,6 +9,9 @@ from ..contract.skeleton import HAND_21, KeypointDefinition
 
 SIDES = ("left", "right")
 
+SEEN = 0.5
+"""A keypoint of at least this confidence counts as seen."""
+
 
 @dataclass
 class Keypoints:

@@ -11,8 +11,9 @@ import numpy as np
 
 from ..camera import project
 from ..contract.frames import axis_angle_to_matrix
+from ..detect.keypoints import SEEN
 from ..ik.rest_skeleton import TRACKED_KEYPOINTS, RestSkeleton
-from ..pipeline import SEEN, CaptureSettings, capture, load_body
+from ..pipeline import CaptureSettings, capture, load_body
 from ..video import open_video
 
 

@@ -30,9 +30,11 @@ def perpendicular(vector):
 def shortest_arc(source, target):
     """Smallest rotation [..., 3, 3] that takes direction `source` [..., 3] to direction `target`.
 
-    For opposite directions, where the axis is not defined, any axis at a right angle is used.
+    For opposite directions, where the axis is not defined, any axis at a right angle is used; a direction of length zero turns
+    nothing.
     """
     source, target = np.broadcast_arrays(unit(source), unit(target))
+    source = np.where(np.linalg.norm(source, axis=-1, keepdims=True) < 0.5, target, source)
     cosine = np.sum(source * target, -1)
     half = source + target
     # Two reflections, first across the half-way plane: exact for every angle below pi.
@@ -45,7 +47,8 @@ def shortest_arc(source, target):
 def axes_rotation(rest_primary, rest_secondary, primary, secondary):
     """Rotation that takes `rest_primary` to `primary` exactly and `rest_secondary` to `secondary` as nearly as it can.
 
-    All [..., 3]. Where primary and secondary are parallel the turn about primary is arbitrary.
+    All [..., 3]. Where primary and secondary are parallel the turn about primary is arbitrary; a primary of length zero is
+    taken for x, so that the answer is a rotation always.
     """
     rest = _frame(np.asarray(rest_primary, float), np.asarray(rest_secondary, float))
     posed = _frame(np.asarray(primary, float), np.asarray(secondary, float))
@@ -54,6 +57,7 @@ def axes_rotation(rest_primary, rest_secondary, primary, secondary):
 
 def _frame(primary, secondary):
     x = unit(primary)
+    x = np.where(np.linalg.norm(x, axis=-1, keepdims=True) < 0.5, np.eye(3)[0], x)
     z = np.cross(x, secondary)
     z = np.where(np.linalg.norm(z, axis=-1, keepdims=True) < 1e-9, perpendicular(x), unit(z))
     return np.stack(np.broadcast_arrays(x, np.cross(z, x), z), -1)

@@ -27,9 +27,9 @@ from ..video import VideoWriter
 
 FRAMERATE = 24
 SECONDS = 4
-IMAGE_SIZE = (480, 640)
+IMAGE_SIZE = (600, 800)
 FOV = 45.0
-DISTANCE, CAMERA_HEIGHT = 3.1, 1.05
+DISTANCE, CAMERA_HEIGHT = 2.7, 1.0
 """m, from the camera to the person and to the floor."""
 
 X, Y, Z = np.eye(3)
@@ -44,7 +44,7 @@ def demo_motion(body: BodyModelFile):
     _set(rotations, "pelvis", _turn(Y, np.radians(18) * np.sin(2 * np.pi * times / SECONDS)))
     for name, axis, angle in _arms(times) + _legs(dip) + _trunk(times):
         _set(rotations, name, rotations[:, JOINT_INDEX[name]] @ _turn(axis, angle))
-    _curl_fingers(rotations, "right", 1.3 * _bump(times, 1.5, 2.5))
+    _curl_fingers(rotations, "right", 1.4 * _bump(times, 1.1, 3.0))
     _curl_fingers(rotations, "left", 0.35 + 0.25 * np.sin(2 * np.pi * times / 2))
     skeleton = RestSkeleton.of_body(body, np.zeros(body.shapedirs.shape[-1]))
     return _to_clip(skeleton, rotations, times, body)

@@ -1,7 +1,6 @@
 """The command line as a user meets it: what it makes, and one sentence and exit code 2 for what it cannot use."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -147,8 +146,11 @@ def test_unknown_blender_is_refused(capsys, demo_capture, tmp_path):
 
 @pytest.mark.skipif(os.name == "nt", reason="signals differ on Windows")
 def test_interrupt_leaves_nothing(demo_video, tmp_path):
-    video = tmp_path / "demo.mp4"
-    shutil.copy(demo_video, video)
+    video = tmp_path / "long.mp4"
+    images = [image for _, image in open_video(demo_video).frames()] * 5  # long enough to be in the middle of it after a while
+    with VideoWriter(video, (480, 640), 24) as writer:
+        for frame, image in enumerate(images):
+            writer.write(frame / 24, image)
     command = [sys.executable, "-m", "fullbody_core.cli", "capture", str(video), "-o", str(tmp_path / "c.npz")]
     command += ["--overlay", str(tmp_path / "o.mp4")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -157,7 +159,7 @@ def test_interrupt_leaves_nothing(demo_video, tmp_path):
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130, err
     assert "Stopped" in err and "Traceback" not in err
-    assert [path.name for path in tmp_path.iterdir()] == ["demo.mp4"]
+    assert [path.name for path in tmp_path.iterdir()] == ["long.mp4"]
 
 
 def test_logs_of_the_libraries_stay_out_of_sight(short_video, tmp_path):
