@@ -145,8 +145,8 @@ def run_blend(options):
         blender=options.blender,
         frame=options.frame,
     )
-    print_warnings(warnings)
-    print(f"Blend: {options.output} ({made.get('frames', '?')} scene frames)")
+    print_warnings(warnings + made["warnings"])
+    print(f"Blend: {options.output} ({made['scene_frames']} frames at {made['fps']:.2f} fps, Blender {made['blender']})")
     if options.render:
         print(f"Picture: {options.render}")
 

@@ -1,5 +1,6 @@
 """Strict .npz files: every key, every shape, nothing pickled, written whole or not at all."""
 
+import io
 import json
 import os
 import tempfile
@@ -17,13 +18,16 @@ class FileError(ValueError):
 def write_npz(path, arrays):
     """Writes named arrays to `path`, which appears complete or keeps what it held before."""
     path = Path(path)
+    # Packed in memory first: numpy's zip writer, interrupted by a full disk, complains again when it is collected.
+    packed = io.BytesIO()
+    np.savez_compressed(packed, **arrays)
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     except OSError as error:
         raise FileError(f"Cannot write {path}: {error.strerror}.") from error
     try:
         with os.fdopen(handle, "wb") as file:
-            np.savez_compressed(file, **arrays)
+            file.write(packed.getbuffer())
         os.chmod(temporary, 0o666 & ~_current_umask())
         os.replace(temporary, path)
     except OSError as error:

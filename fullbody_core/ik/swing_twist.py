@@ -64,7 +64,7 @@ def _frame(primary, secondary):
 
 
 def twist_angle(rotation, axis):
-    """Angle about `axis` [3] in the swing-twist decomposition rotation = swing @ twist, in (-pi, pi]."""
+    """Angle about `axis` [3] in the swing-twist decomposition rotation = swing @ twist, in [-pi, pi)."""
     quaternion = matrix_to_quaternion(rotation)
     along = quaternion[..., 1:] @ unit(axis)
     angle = 2 * np.arctan2(along, quaternion[..., 0])

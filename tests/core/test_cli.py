@@ -11,6 +11,7 @@ import pytest
 
 from fullbody_core.cli import main
 from fullbody_core.contract.capture import CaptureClip
+from fullbody_core.contract.skeleton import JOINT_INDEX
 from fullbody_core.video import VideoWriter, open_video
 
 
@@ -35,7 +36,7 @@ def refused(capsys, tmp_path, *arguments, says):
 def short_video(demo_video, tmp_path):
     """The demo's first ten frames."""
     path = tmp_path / "short.mp4"
-    with VideoWriter(path, (480, 640), 24) as writer:
+    with VideoWriter(path, open_video(demo_video).image_size, 24) as writer:
         for _, (timestamp, image) in zip(range(10), open_video(demo_video).frames()):
             writer.write(timestamp, image)
     return path
@@ -49,7 +50,7 @@ def test_capture_writes_the_clip_and_the_overlay(capsys, short_video, tmp_path):
     assert clip.meta["detector"]["name"] == "mediapipe" and len(clip.meta["models"]["body"]) == 64
     assert "10 frames" in out
     overlay = open_video(tmp_path / "o.mp4")
-    assert overlay.image_size == (480, 640)
+    assert overlay.image_size == open_video(short_video).image_size
     drawn = [image for _, image in overlay.frames()]
     plain = [image for _, image in open_video(short_video).frames()]
     assert len(drawn) == 10
@@ -59,7 +60,7 @@ def test_capture_writes_the_clip_and_the_overlay(capsys, short_video, tmp_path):
 
 def test_one_frame_is_a_clip(capsys, short_video, tmp_path):
     path = tmp_path / "one.mp4"
-    with VideoWriter(path, (480, 640), 24) as writer:
+    with VideoWriter(path, open_video(short_video).image_size, 24) as writer:
         writer.write(0.0, next(open_video(short_video).frames())[1])
     code, _, err = run(capsys, "capture", path, "-o", tmp_path / "c.npz")
     assert code == 0, err
@@ -144,11 +145,46 @@ def test_unknown_blender_is_refused(capsys, demo_capture, tmp_path):
     )
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no limit on a file's size")
+def test_full_disk_is_one_sentence_and_leaves_nothing(short_video, tmp_path):
+    """A limit of 20 kB on any file stands for the full disk: the writing fails in the middle."""
+    import resource
+
+    command = [sys.executable, "-m", "fullbody_core.cli", "capture", str(short_video), "-o", str(tmp_path / "c.npz")]
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # noqa: E731
+    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit)
+    assert done.returncode == 2
+    assert "Cannot write" in done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["short.mp4"]
+
+
+def test_phone_portrait_is_captured_upright(capsys, demo_video, tmp_path):
+    """The demo lying on its side, with the flag that says how to turn it: the same person is found, standing."""
+    import av
+
+    path = tmp_path / "phone.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=24)
+        images = [np.rot90(image).copy() for _, (_, image) in zip(range(5), open_video(demo_video).frames())]
+        stream.height, stream.width = images[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        stream.set_display_rotation(-90)
+        for image in images:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+    code, _, err = run(capsys, "capture", path, "-o", tmp_path / "c.npz")
+    assert code == 0, err
+    clip = CaptureClip.load(tmp_path / "c.npz")
+    assert tuple(clip.image_size) == open_video(demo_video).image_size
+    head, feet = clip.joints_camera[:, JOINT_INDEX["head"], 1], clip.joints_camera[:, JOINT_INDEX["left_foot"], 1]
+    assert clip.valid[:, 0].all() and (head < feet - 1).all(), "the head is a metre or more above the feet (y is down)"
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals differ on Windows")
 def test_interrupt_leaves_nothing(demo_video, tmp_path):
     video = tmp_path / "long.mp4"
     images = [image for _, image in open_video(demo_video).frames()] * 5  # long enough to be in the middle of it after a while
-    with VideoWriter(video, (480, 640), 24) as writer:
+    with VideoWriter(video, open_video(demo_video).image_size, 24) as writer:
         for frame, image in enumerate(images):
             writer.write(frame / 24, image)
     command = [sys.executable, "-m", "fullbody_core.cli", "capture", str(video), "-o", str(tmp_path / "c.npz")]
