@@ -175,9 +175,11 @@ def _build_mesh(template, name, collection):
 
 
 def _clothed_faces(template):
-    """Which faces [F] are clothed: those whose first corner hangs mostly on a joint of the trunk, upper arms or legs."""
-    strongest = np.argmax(template.weights, axis=1)[template.faces[:, 0]]
-    return np.isin(np.array(template.joint_names)[strongest], list(_CLOTHED_JOINTS))
+    """Which faces [F] are clothed: those that hang mostly on joints of the trunk, upper arms or legs."""
+    clothed = np.isin(template.joint_names, list(_CLOTHED_JOINTS))
+    vertex_share = np.asarray(template.weights)[:, clothed].sum(1)
+    corners = template.faces >= 0
+    return np.where(corners, vertex_share[template.faces], 0).sum(1) / corners.sum(1) > 0.5
 
 
 def _material(name, colour, *, roughness, subsurface):
