@@ -159,18 +159,16 @@ class _BodySolver:
         knee_turn = shortest_arc(rotate(self.orientation[f"{side}_hip"], rest_shin), shin)
         self.orientation[f"{side}_knee"] = knee_turn @ self.orientation[f"{side}_hip"]
 
-        rest_foot = np.cos(FOOT_SLOPE) * unit(reject(self.rest_bone(f"{side}_ankle", f"{side}_foot"), UP)) - np.sin(FOOT_SLOPE) * UP
+        rest_foot = (
+            np.cos(FOOT_SLOPE) * unit(reject(self.rest_bone(f"{side}_ankle", f"{side}_foot"), UP)) - np.sin(FOOT_SLOPE) * UP
+        )
         straight = rotate(self.orientation[f"{side}_knee"], rest_foot)
         bend = limit_angle(shortest_arc(straight, blend_directions(foot, straight, foot_seen)), ANKLE_LIMIT)
         self.orientation[f"{side}_ankle"] = bend @ self.orientation[f"{side}_knee"]
         self.orientation[f"{side}_foot"] = self.orientation[f"{side}_ankle"]
 
     def arm(self, side):
-        """Shoulder twist from the elbow's hinge.
-
-        A straight arm shows no hinge: there it is the palm's normal, as on a forearm neither pronated nor supinated, and without
-        a hand the twist of the shortest swing from the chest.
-        """
+        """Shoulder twist from the elbow's hinge; a straight arm keeps the twist of the shortest swing from the collar."""
         chest, collar = self.orientation["spine3"], self.orientation[f"{side}_collar"]
         shoulder, elbow, wrist = (self.point(f"{side}_{name}") for name in ("shoulder", "elbow", "wrist"))
         hanging = rotate(chest, HANGING_ARM[side])
@@ -183,10 +181,7 @@ class _BodySolver:
         rest_hinge = np.cross(rest_upper, FORWARD)
         swing = shortest_arc(rotate(collar, rest_upper), upper) @ collar
         bent = np.cross(upper, fore)
-        straight = blend_directions(
-            self.palm_normal(side, rest_hinge), rotate(swing, rest_hinge), 0.7 * self.hand_found(side)
-        )
-        hinge = blend_directions(bent, straight, 0.9 * smoothstep(np.linalg.norm(bent, axis=-1), 0.1, 0.4))
+        hinge = blend_directions(bent, rotate(swing, rest_hinge), 0.9 * smoothstep(np.linalg.norm(bent, axis=-1), 0.2, 0.5))
         self.orientation[f"{side}_shoulder"] = axes_rotation(rest_upper, rest_hinge, upper, hinge)
         flexion = shortest_arc(rotate(self.orientation[f"{side}_shoulder"], rest_fore), fore)
         self.orientation[f"{side}_elbow"] = flexion @ self.orientation[f"{side}_shoulder"]
@@ -194,10 +189,6 @@ class _BodySolver:
     def hand_found(self, side):
         """[T] bool."""
         return self.keypoints.hand_confidence[:, SIDES.index(side)] > 0
-
-    def palm_normal(self, side, rest_normal):
-        """Where the hand shows `rest_normal`, a direction of its rest frame, to point: [T, 3]."""
-        return rotate(palm_orientation(self.keypoints.hand3d[:, SIDES.index(side)], self.rest_joints, side), rest_normal)
 
     def hand(self, side):
         """Wrist from the palm, half of its twist taken by the forearm; fingers within their limits."""
@@ -232,7 +223,7 @@ def _knee_hinge(thigh, shin, foot, foot_seen, default):
     knee does not bend forwards: a crossing that says so is depth noise and is left out.
     """
     bent = np.cross(thigh, shin)
-    heading = unit(np.cross(reject(foot, thigh), thigh))
+    heading = np.cross(unit(foot), shin)
     side = default + heading * foot_seen[..., None]
     weight = smoothstep(np.linalg.norm(bent, axis=-1), 0.1, 0.5) * (np.sum(bent * side, -1) > 0)
     return unit(2 * weight[..., None] * unit(bent) + 0.5 * foot_seen[..., None] * heading + 0.3 * default)
@@ -250,10 +241,16 @@ def _wrist_swing_twist(relative, axis, found):
     angle = twist_angle(relative[seen], axis)
     swing = limit_angle(relative[seen] @ about(axis, -angle), WRIST_LIMIT)
     angle = _within_forearm_range(angle)
-    times = np.arange(len(relative))
-    turn = matrix_to_axis_angle(swing)
-    turn = np.stack([np.interp(times, seen, turn[:, i]) for i in range(3)], -1)
-    return axis_angle_to_matrix(turn), np.interp(times, seen, angle)
+    turn = np.zeros((len(relative), 4))
+    turn[seen] = np.concatenate([matrix_to_axis_angle(swing), angle[:, None]], -1)
+    turn = _between_seen(turn, found)
+    return axis_angle_to_matrix(turn[:, :3]), turn[:, 3]
+
+
+def _between_seen(values, found):
+    """Values [T, N] where `found` [T], straight from one to the next between them, and held before the first and after the last."""
+    seen, times = np.flatnonzero(found), np.arange(len(values))
+    return np.stack([np.interp(times, seen, values[seen, i]) for i in range(values.shape[1])], -1)
 
 
 def _within_forearm_range(angle):
