@@ -181,7 +181,7 @@ class _BodySolver:
         rest_hinge = np.cross(rest_upper, FORWARD)
         swing = shortest_arc(rotate(collar, rest_upper), upper) @ collar
         bent = np.cross(upper, fore)
-        hinge = blend_directions(bent, rotate(swing, rest_hinge), 0.9 * smoothstep(np.linalg.norm(bent, axis=-1), 0.2, 0.5))
+        hinge = blend_directions(bent, rotate(swing, rest_hinge), smoothstep(np.linalg.norm(bent, axis=-1), 0.2, 0.5))
         self.orientation[f"{side}_shoulder"] = axes_rotation(rest_upper, rest_hinge, upper, hinge)
         flexion = shortest_arc(rotate(self.orientation[f"{side}_shoulder"], rest_fore), fore)
         self.orientation[f"{side}_elbow"] = flexion @ self.orientation[f"{side}_shoulder"]
