@@ -6,7 +6,7 @@ from .camera import camera_pitch, level_camera_to_world
 from .contract.frames import axis_angle_to_matrix
 from .contract.skeleton import BLAZEPOSE_33, JOINT_INDEX
 from .detect.keypoints import SEEN
-from .ik.swing_twist import unit
+from .swing_twist import unit
 
 SOLES = tuple(f"{side}_{name}" for side in ("left", "right") for name in ("heel", "big_toe"))
 STRAIGHT_LEG, STRAIGHT_BODY = np.radians([35, 30])

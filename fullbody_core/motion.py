@@ -12,8 +12,8 @@ from .contract.frames import matrix_to_quaternion, quaternion_to_matrix
 from .contract.skeleton import BLAZEPOSE_33, LEFT_HAND_JOINTS, RIGHT_HAND_JOINTS
 from .ik.analytic import solve_pose
 from .ik.rest_skeleton import TRACKED_KEYPOINTS, RestSkeleton
-from .ik.swing_twist import smoothstep
 from .smoothing import DEPTH, SIGHT, smooth_positions, smooth_rotations
+from .swing_twist import smoothstep
 
 LIFT_ROUNDS = 3
 """Rounds of placing the body and drawing its keypoints onto their lines of sight; more changes nothing visible."""

@@ -15,30 +15,30 @@ import platformdirs
 import torch
 from scipy.spatial import cKDTree
 
-from ..contract.frames import axis_angle_to_matrix, skew
+from ..contract.frames import axis_angle_to_matrix
 from ..contract.skeleton import JOINT_INDEX, JOINT_NAMES, PARENTS
+from .anny_pose import (
+    ANNY_TO_REST,
+    FINGER_NUMBERS,
+    fingertip_vertices,
+    load_anny,
+    mirror_names,
+    mirror_vertices,
+    owning_bones,
+    pose_anny,
+    sample_adults,
+    t_pose_turns,
+)
 from .lbs import BodyModel
 from .smplh_file import BodyModelError, BodyModelFile
 
-BAKE_VERSION = 2
+BAKE_VERSION = 3
 """Counts up whenever the same Anny would bake to another body."""
 
 SHAPE_COUNT = 16
-ADULT_YEARS = (18.0, 80.0)
-
-ANNY_TO_REST = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
-"""Rotation from Anny's frame (z up, facing -y) to SMPL's rest frame (y up, facing +z); x is the person's left in both."""
 
 MOUTH_CORNER_VERTEX = 7169
 """The left corner of the lips in the "anny" topology, picked by eye: the lips' seam has no other mark."""
-
-FINGER_NUMBERS = {"thumb": 1, "index": 2, "middle": 3, "ring": 4, "pinky": 5}
-
-FINGER_SPLAY_DEGREES = {"index": 4.0, "middle": 0.0, "ring": -4.0, "pinky": -9.0}
-"""How far each finger of the flat hand points forward of the arm's line."""
-
-THUMB_DIRECTION = np.array([0.68, 0.68, 0.26])
-"""The flat hand's thumb, from its root to its tip: how much along the arm, forward, and down (a unit vector, to 1 %)."""
 
 _CENTRAL_BONES = {
     "root": "pelvis", "spine05": "pelvis", "spine04": "spine1", "spine03": "spine1", "spine02": "spine2",
@@ -120,32 +120,10 @@ def bake_open_body(sample_count=400, held_out_count=100, seed=0):
     )
 
 
-def load_anny(topology="anny"):
-    """Anny with every phenotype, on the CPU in float64, skinned by plain linear blend skinning."""
-    import warp
-
-    # Anny imports Warp, which greets on stdout.
-    warp.config.quiet = True
-    import anny
-
-    return anny.Anny(phenotypes="all", topology=topology, skinning_method="lbs")
-
-
-def sample_adults(model, count, seed):
-    """`count` adults' phenotypes from Anny's own distribution, ages 18 to 80: dict of [count] tensors."""
-    from anny.shape_distribution import SimpleShapeDistribution
-
-    low, high = (torch.tensor(years, dtype=model.dtype) for years in ADULT_YEARS)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        ages = torch.distributions.Uniform(low, high)
-        return SimpleShapeDistribution(model, morphological_age_distribution=ages).sample(count)[1]
-
-
 def t_posed_adults(model, phenotypes, mirror, chunk=25):
     """Surfaces [N, V, 3] and SMPL-H joints [N, 52, 3] m of people in SMPL's T-pose, mirror-symmetric, in the rest frame."""
-    bone_mirror = _mirror_names(model.bone_labels, ".L", ".R")
-    tips = _fingertip_vertices(model)
+    bone_mirror = mirror_names(model.bone_labels, ".L", ".R")
+    tips = fingertip_vertices(model)
     rows = joint_of_bone_heads(model.bone_labels)
     surfaces, joints = [], []
     coefficients = model.get_phenotype_blendshape_coefficients(**phenotypes)
@@ -156,71 +134,6 @@ def t_posed_adults(model, phenotypes, mirror, chunk=25):
         surfaces.append(_symmetrised(vertices, mirror))
         joints.append(rows @ _symmetrised(heads, bone_mirror))
     return np.concatenate(surfaces) @ ANNY_TO_REST.T, np.concatenate(joints) @ ANNY_TO_REST.T
-
-
-def pose_anny(model, rest, turns):
-    """Poses Anny by turning each bone about its head. Anny's frame, its root left in place.
-
-    rest: `model.get_rest_model(...)` of B people; turns [B, 104, 3, 3]: each bone's rotation from its rest to its posed
-    orientation. Returns vertices [B, V, 3] and bone heads [B, 104, 3] m.
-    """
-    poses = rest["rest_bone_poses"].clone()
-    poses[..., :3, :3] = torch.as_tensor(turns, dtype=poses.dtype) @ poses[..., :3, :3]
-    transforms, posed = model.get_bone_transforms(poses, rest["rest_bone_poses"], pose_parameterization="world-orient")
-    vertices = model.get_skinned_vertices(rest["rest_vertices"], transforms)
-    return vertices.numpy(), posed[..., :3, 3].numpy()
-
-
-def t_pose_turns(model, rest, tips):
-    """The turns [B, 104, 3, 3] that bring Anny's rest pose (arms down and forward) to SMPL's T-pose.
-
-    Each arm becomes one level line, turned about itself so that a bending elbow brings the forearm forward and the palm
-    faces down; the fingers lie along it, the thumb points half forward. The legs become plumb, the feet stay flat.
-    """
-    index = {name: bone for bone, name in enumerate(model.bone_labels)}
-    heads, vertices = rest["rest_bone_heads"].numpy(), rest["rest_vertices"].numpy()
-    turns = np.broadcast_to(np.eye(3), heads.shape + (3,)).copy()
-    forward, down = np.array([0.0, -1, 0]), np.array([0.0, 0, -1])
-
-    for side, out in ((".L", np.array([1.0, 0, 0])), (".R", np.array([-1.0, 0, 0]))):
-
-        def head(name, side=side):
-            return heads[:, index[name + side]]
-
-        def turn(name, value, side=side):
-            turns[:, index[name + side]] = value
-
-        # The elbow's hinge: the normal of the plane of upper arm and forearm; Anny's rest pose bends it by some 40 degrees.
-        upper_arm, forearm = head("lowerarm01") - head("upperarm01"), head("wrist") - head("lowerarm01")
-        hinge, posed_hinge = np.cross(upper_arm, forearm), np.cross(out, forward)
-        upper = _frame_to_frame(upper_arm, hinge, out, posed_hinge)
-        lower = _frame_to_frame(forearm, hinge, out, posed_hinge)
-        # The hand's plane: along to the middle knuckle, across from the little finger's knuckle to the index's.
-        along, across = head("finger3-1") - head("wrist"), head("finger2-1") - head("finger5-1")
-        hand = _frame_to_frame(along, across, out, forward)
-        turn("upperarm01", _swing(upper, head("upperarm02") - head("upperarm01"), out))
-        turn("upperarm02", _swing(upper, head("lowerarm01") - head("upperarm02"), out))
-        # The palm's turn is shared along the forearm as in life; all of it at the wrist would pinch the skin.
-        twist = _twist_between(lower, hand, out)
-        for bone, share, end in (("lowerarm01", 0.3, "lowerarm02"), ("lowerarm02", 0.7, "wrist")):
-            turned = axis_angle_to_matrix(share * twist[:, None] * out) @ lower
-            turn(bone, _swing(turned, head(end) - head(bone), out))
-        for bone in ["wrist"] + [f"metacarpal{number}" for number in range(1, 5)]:
-            turn(bone, hand)
-        thumb_tip = vertices[:, tips["finger1-3" + side]].mean(1)
-        thumb = _swing(hand, thumb_tip - head("finger1-1"), THUMB_DIRECTION @ np.stack([out, forward, down]))
-        for part in (1, 2, 3):
-            turn(f"finger1-{part}", thumb)
-        for finger, splay in FINGER_SPLAY_DEGREES.items():
-            direction = np.cos(np.radians(splay)) * out + np.sin(np.radians(splay)) * forward
-            bones = [f"finger{FINGER_NUMBERS[finger]}-{part}" for part in (1, 2, 3)]
-            ends = [head(bones[1]), head(bones[2]), vertices[:, tips[bones[2] + side]].mean(1)]
-            for bone, end in zip(bones, ends):
-                turn(bone, _swing(hand, end - head(bone), direction))
-        for part, end in (("upperleg", "lowerleg01"), ("lowerleg", "foot")):
-            for bone in (f"{part}01", f"{part}02"):
-                turn(bone, _swing(np.eye(3), head(end) - head(f"{part}01"), down))
-    return turns
 
 
 def joint_of_bone(name):
@@ -336,7 +249,7 @@ def find_landmarks(model, vertices, joints, weights, mirror):
     are the lids'; a knuckle (index_mcp, pinky_mcp) is on the back of the hand above the joint.
     """
     owner = weights.argmax(1)
-    is_eye = _owning_bones(model) == model.bone_labels.index("eye.L")
+    is_eye = owning_bones(model) == model.bone_labels.index("eye.L")
 
     def extreme(members, direction):
         return int(members[np.argmax(vertices[members] @ np.asarray(direction, float))])
@@ -398,7 +311,7 @@ def compare_with_anny(body_file, count=10, seed=1, spread=0.3, finger_spread=0.2
     rest_model = model.get_rest_model(model.get_phenotype_blendshape_coefficients(**phenotypes))
     joint_of = [JOINT_INDEX[joint_of_bone(name)] for name in model.bone_labels]
     world = ANNY_TO_REST.T @ orientations[:, joint_of] @ ANNY_TO_REST
-    vertices, heads = pose_anny(model, rest_model, world @ t_pose_turns(model, rest_model, _fingertip_vertices(model)))
+    vertices, heads = pose_anny(model, rest_model, world @ t_pose_turns(model, rest_model, fingertip_vertices(model)))
     anny_joints = joint_of_bone_heads(model.bone_labels) @ heads @ ANNY_TO_REST.T
     shift = joints[:, :1].numpy() - anny_joints[:, :1]
 
@@ -413,28 +326,13 @@ def compare_with_anny(body_file, count=10, seed=1, spread=0.3, finger_spread=0.2
     }
 
 
-def mirror_vertices(model):
-    """For each vertex the index [V] of its mirror image across the body's middle."""
-    vertices = model.template_vertices.numpy()
-    distances, mirror = cKDTree(vertices * [-1, 1, 1]).query(vertices)
-    if distances.max() > 1e-4 or (mirror[mirror] != np.arange(len(mirror))).any():
-        raise BodyModelError("This version of Anny is not mirror-symmetric, so the open body cannot be baked from it.")
-    return mirror
-
-
 def _symmetrised(points, mirror):
     """Points [B, P, 3] averaged with their mirror image across x = 0."""
     return (points + points[:, mirror] * [-1, 1, 1]) / 2
 
 
 def _joint_mirror():
-    return _mirror_names(JOINT_NAMES, "left_", "right_")
-
-
-def _mirror_names(names, left, right):
-    place = {name: index for index, name in enumerate(names)}
-    swap = {name: name.replace(left, right) if left in name else name.replace(right, left) for name in names}
-    return np.array([place[swap[name]] for name in names])
+    return mirror_names(JOINT_NAMES, "left_", "right_")
 
 
 def _reconstruct(surfaces, mean, shapedirs):
@@ -448,55 +346,3 @@ def _anny_quads(model):
     if not same or not torch.equal(quad_model.texture_coordinates, model.texture_coordinates):
         raise BodyModelError("This version of Anny orders its quads differently, so the open body cannot be baked from it.")
     return quad_model.faces.numpy().astype(np.int32), quad_model.face_texture_coordinate_indices.numpy().astype(np.int32)
-
-
-def _fingertip_vertices(model):
-    """The five outermost vertices of each fingertip, by the name of its last bone."""
-    rest = model.get_rest_model(model.get_phenotype_blendshape_coefficients())
-    vertices, heads = rest["rest_vertices"][0].numpy(), rest["rest_bone_heads"][0].numpy()
-    owner = _owning_bones(model)
-    tips = {}
-    for bone, name in enumerate(model.bone_labels):
-        if name.startswith("finger") and "-3." in name:
-            direction = heads[bone] - heads[model.bone_parents[bone]]
-            owned = np.flatnonzero(owner == bone)
-            tips[name] = owned[np.argsort(vertices[owned] @ direction)[-5:]]
-    return tips
-
-
-def _owning_bones(model):
-    """The bone that moves each vertex most: [V]."""
-    return model.vertex_bone_indices.gather(1, model.vertex_bone_weights.argmax(1, keepdim=True))[:, 0].numpy()
-
-
-def _unit(vector):
-    return vector / np.linalg.norm(vector, axis=-1, keepdims=True)
-
-
-def _frame(along, side):
-    """Rotation [..., 3, 3] whose first column is `along` and whose second lies with it in the plane of `side`."""
-    along = _unit(along)
-    normal = _unit(np.cross(along, side))
-    return np.stack([along, np.cross(normal, along), normal], -1)
-
-
-def _frame_to_frame(along, side, posed_along, posed_side):
-    """Rotation [B, 3, 3] that takes the direction `along` to `posed_along`, and `side` as near to `posed_side` as it can."""
-    return _frame(posed_along, posed_side) @ np.swapaxes(_frame(along, side), -1, -2)
-
-
-def _swing(turn, segment, direction):
-    """`turn` [B, 3, 3], then the smallest rotation that brings the turned segment [B, 3] exactly onto `direction` [3]."""
-    turned = _unit((turn @ segment[..., None])[..., 0])
-    cosine = turned @ direction
-    cross = skew(np.cross(turned, direction))
-    return (np.eye(3) + cross + cross @ cross / (1 + cosine)[..., None, None]) @ turn
-
-
-def _twist_between(first, second, axis):
-    """Signed angle [B] rad about `axis` of the rotation from turn `first` to turn `second`."""
-    relative = second @ np.swapaxes(first, -1, -2)
-    antisymmetric = relative - np.swapaxes(relative, -1, -2)
-    vector = np.stack([antisymmetric[..., 2, 1], antisymmetric[..., 0, 2], antisymmetric[..., 1, 0]], -1)
-    # Swing-twist decomposition: tan(angle / 2) = (q . axis) / w, where q = vector / 4w and 4 w^2 = 1 + trace.
-    return 2 * np.arctan2(vector @ axis, 1 + np.trace(relative, axis1=-2, axis2=-1))

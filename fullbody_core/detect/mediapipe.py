@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..contract.skeleton import BLAZEPOSE_33, HAND_21
+from ..contract.skeleton import BLAZEPOSE_33
 from .keypoints import SIDES, Keypoints
 
 os.environ.setdefault("GLOG_minloglevel", "2")
@@ -262,6 +262,3 @@ def _person_box(keypoints, width, height, seen=0.3):
 
 def _landmark_array(landmarks):
     return np.array([[point.x, point.y, point.z] for point in landmarks.landmark])
-
-
-assert len(HAND_21) == 21

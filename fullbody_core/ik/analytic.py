@@ -14,8 +14,7 @@ import numpy as np
 from ..contract.frames import axis_angle_to_matrix, matrix_to_axis_angle
 from ..contract.skeleton import BLAZEPOSE_33, JOINT_INDEX, JOINT_NAMES, LEFT_HAND_JOINTS, PARENTS, RIGHT_HAND_JOINTS
 from ..detect.keypoints import SIDES, Keypoints
-from .analytic_hand import palm_orientation, solve_fingers
-from .swing_twist import (
+from ..swing_twist import (
     about,
     axes_rotation,
     blend_directions,
@@ -29,6 +28,7 @@ from .swing_twist import (
     twist_angle,
     unit,
 )
+from .analytic_hand import palm_orientation, solve_fingers
 
 UP, LEFT, FORWARD = np.array([0.0, 1, 0]), np.array([1.0, 0, 0]), np.array([0.0, 0, 1])
 """Axes of the rest frame, named from the person."""

@@ -6,7 +6,7 @@ Flexion curls a finger into the palm, abduction spreads it within the palm's pla
 import numpy as np
 
 from ..contract.skeleton import FINGERS, HAND_21, JOINT_INDEX
-from .swing_twist import about, axes_rotation, limit_angle, rotate, shortest_arc, transpose, unit
+from ..swing_twist import about, axes_rotation, limit_angle, rotate, shortest_arc, transpose, unit
 
 MCP_FLEXION, MCP_ABDUCTION = np.radians([-30, 95]), np.radians([-25, 25])
 PIP_FLEXION, DIP_FLEXION = np.radians([-5, 110]), np.radians([-5, 85])

@@ -16,7 +16,7 @@ from fullbody_core.ik import analytic
 from fullbody_core.ik.analytic import solve_pose
 from fullbody_core.ik.bone_lengths import MEASURED_BONES, fit_shape, measure_bones
 from fullbody_core.ik.rest_skeleton import TRACKED, TRACKED_KEYPOINTS, RestSkeleton
-from fullbody_core.ik.swing_twist import about, reject, rotate, transpose, unit
+from fullbody_core.swing_twist import about, reject, rotate, transpose, unit
 
 UP, LEFT, FORWARD = np.array([0.0, 1, 0]), np.array([1.0, 0, 0]), np.array([0.0, 0, 1])
 MIRROR = np.diag([-1.0, 1, 1])

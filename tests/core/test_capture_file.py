@@ -81,7 +81,7 @@ def arrays_of(thing, path):
     return read_npz(path, "file")
 
 
-def refused(make, error_type, path, match=None):
+def assert_refused(make, error_type, path, match=None):
     """Loading raises the kind's own error with one sentence that matches."""
     with pytest.raises(error_type, match=match) as caught:
         type(make()).load(path)
@@ -181,7 +181,7 @@ def test_rest_joints_of_a_template():
 @both_kinds
 def test_a_newer_version_is_refused_with_what_to_do(make, error_type, path):
     write_npz(path, edited_meta(arrays_of(make(), path), version=2))
-    message = refused(make, error_type, path, "format 2")
+    message = assert_refused(make, error_type, path, "format 2")
     assert "update the add-on" in message
 
 
@@ -189,7 +189,7 @@ def test_a_newer_version_is_told_before_its_unknown_keys(path):
     """A newer file has new keys: the user must hear 'update', not 'unknown'."""
     arrays = edited_meta(arrays_of(make_clip(), path), version=2)
     write_npz(path, {**arrays, "soul": np.zeros(3)})
-    refused(make_clip, CaptureError, path, "update the add-on")
+    assert_refused(make_clip, CaptureError, path, "update the add-on")
 
 
 @both_kinds
@@ -200,14 +200,14 @@ def test_a_newer_version_is_told_before_its_unknown_keys(path):
 )
 def test_a_file_of_another_kind_is_refused(make, error_type, path, meta):
     write_npz(path, {**arrays_of(make(), path), "meta": np.array(meta)})
-    refused(make, error_type, path)
+    assert_refused(make, error_type, path)
 
 
 @both_kinds
 @pytest.mark.parametrize("version", ["1", None, 1.5, [1]])
 def test_a_version_that_is_no_number_is_refused(make, error_type, path, version):
     write_npz(path, edited_meta(arrays_of(make(), path), version=version))
-    refused(make, error_type, path)
+    assert_refused(make, error_type, path)
 
 
 # Damaged and foreign files.
@@ -219,7 +219,7 @@ def test_a_file_cut_short_anywhere_is_refused(make, error_type, path):
     whole = path.read_bytes()
     for length in np.linspace(0, len(whole) - 1, 25).astype(int):
         path.write_bytes(whole[:length])
-        refused(make, error_type, path, "cut short")
+        assert_refused(make, error_type, path, "cut short")
 
 
 @both_kinds
@@ -246,29 +246,29 @@ def test_a_flipped_byte_is_refused_or_harmless(make, error_type, path):
 @both_kinds
 def test_what_is_no_npz_is_refused(make, error_type, path, tmp_path):
     path.write_text("a text")
-    refused(make, error_type, path, "is not a")
+    assert_refused(make, error_type, path, "is not a")
     with open(path, "wb") as file:
         np.save(file, np.zeros(3))
-    refused(make, error_type, path, "one bare array")
+    assert_refused(make, error_type, path, "one bare array")
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("readme.txt", "a text in a zip")
-    refused(make, error_type, path)
+    assert_refused(make, error_type, path)
     with zipfile.ZipFile(path, "w"):
         pass
-    refused(make, error_type, path)
+    assert_refused(make, error_type, path)
     arrays = arrays_of(make(), path)
     del arrays["betas" if error_type is CaptureError else "joints"]
     write_npz(path, arrays)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("betas" if error_type is CaptureError else "joints", "a text among arrays")
-    refused(make, error_type, path, "more than arrays")
+    assert_refused(make, error_type, path, "more than arrays")
 
 
 @both_kinds
 def test_a_missing_file_and_a_folder(make, error_type, path, tmp_path):
-    message = refused(make, error_type, path, "There is no")
+    message = assert_refused(make, error_type, path, "There is no")
     assert str(path) in message
-    refused(make, error_type, tmp_path, "There is no")
+    assert_refused(make, error_type, tmp_path, "There is no")
 
 
 class Burglar:
@@ -289,7 +289,7 @@ def test_a_pickle_is_refused_and_not_run(make, error_type, path, tmp_path, name)
     trap = np.empty((), object)
     trap[()] = Burglar(marker)
     np.savez(path, **{**arrays, name: trap})
-    refused(make, error_type, path)
+    assert_refused(make, error_type, path)
     assert not marker.exists()
     # The trap is a real one: whoever allows pickles springs it.
     with np.load(path, allow_pickle=True) as file:
@@ -300,7 +300,7 @@ def test_a_pickle_is_refused_and_not_run(make, error_type, path, tmp_path, name)
 @both_kinds
 def test_a_bare_pickle_is_refused_and_not_run(make, error_type, path, tmp_path):
     path.write_bytes(pickle.dumps(Burglar(tmp_path / "marker")))
-    refused(make, error_type, path, "is not a")
+    assert_refused(make, error_type, path, "is not a")
     assert not (tmp_path / "marker").exists()
 
 
@@ -332,13 +332,13 @@ def test_a_missing_key_is_named(make, error_type, path, name):
     arrays = arrays_of(make(), path)
     del arrays[name]
     write_npz(path, arrays)
-    refused(make, error_type, path, "is not a" if name == "meta" else f"lacks {name}")
+    assert_refused(make, error_type, path, "is not a" if name == "meta" else f"lacks {name}")
 
 
 @both_kinds
 def test_an_unknown_key_is_named(make, error_type, path):
     write_npz(path, {**arrays_of(make(), path), "soul": np.zeros(3)})
-    refused(make, error_type, path, "has unknown soul")
+    assert_refused(make, error_type, path, "has unknown soul")
 
 
 @each_key
@@ -354,7 +354,7 @@ def test_a_wrong_shape_is_refused(make, error_type, path, name):
     for array in wrong.values():
         write_npz(path, {**good, name: array})
         # Where two arrays count the same thing, the later one in the file's order is the one that does not fit.
-        refused(make, error_type, path, "is not a" if name == "meta" else "should have shape")
+        assert_refused(make, error_type, path, "is not a" if name == "meta" else "should have shape")
 
 
 @pytest.mark.parametrize("name", ["poses", "trans", "betas", "joints_camera", "camera_matrix", "image_size"])
@@ -371,7 +371,7 @@ def test_a_wrong_kind_of_number_is_named(make, error_type, path, name):
     arrays = arrays_of(make(), path)
     arrays[name] = np.zeros(arrays[name].shape, complex)
     write_npz(path, arrays)
-    refused(make, error_type, path, "is not a" if name == "meta" else f"{name} should be of kind")
+    assert_refused(make, error_type, path, "is not a" if name == "meta" else f"{name} should be of kind")
 
 
 FLOATS = [
@@ -391,7 +391,7 @@ def test_numbers_that_are_not_finite_are_refused(path, kind, name, value):
     array = np.array(arrays[name])
     array[(-1,) * array.ndim] = value
     write_npz(path, {**arrays, name: array})
-    refused(make, error_type, path, f"{name} holds numbers that are not finite")
+    assert_refused(make, error_type, path, f"{name} holds numbers that are not finite")
     bad = make()
     setattr(bad, name, array)
     with pytest.raises(error_type, match="not finite"):
@@ -401,18 +401,18 @@ def test_numbers_that_are_not_finite_are_refused(path, kind, name, value):
 # What the numbers mean.
 
 
-def save_and_load_refuse(path, make, error_type, match, **changes):
+def assert_save_and_load_refuse(path, make, error_type, match, **changes):
     """Neither can it be written, nor is it read when something else wrote it."""
     good = arrays_of(make(), path)
     with pytest.raises(error_type, match=match):
         make(**changes).save(path)
     write_npz(path, {**good, **{name: np.asarray(value) for name, value in changes.items()}})
-    refused(make, error_type, path, match)
+    assert_refused(make, error_type, path, match)
 
 
 @pytest.mark.parametrize("times", [[0, 1, 1, 2, 3], [0, 1, 0.5, 2, 3], [4, 3, 2, 1, 0]])
 def test_timestamps_must_increase(path, times):
-    save_and_load_refuse(path, make_clip, CaptureError, "timestamps do not increase", timestamps=np.array(times, float))
+    assert_save_and_load_refuse(path, make_clip, CaptureError, "timestamps do not increase", timestamps=np.array(times, float))
 
 
 def test_a_clip_of_no_frames_is_refused(path):
@@ -421,12 +421,12 @@ def test_a_clip_of_no_frames_is_refused(path):
     per_frame = [name for name in per_frame if len(arrays[name]) == FRAMES]
     assert len(per_frame) == 9
     empty = {name: arrays[name][:0] for name in per_frame}
-    save_and_load_refuse(path, make_clip, CaptureError, "holds no frames", **empty)
+    assert_save_and_load_refuse(path, make_clip, CaptureError, "holds no frames", **empty)
 
 
 @pytest.mark.parametrize("rate", [0.0, -30.0])
 def test_a_frame_rate_must_be_above_zero(path, rate):
-    save_and_load_refuse(path, make_clip, CaptureError, "mocap_framerate should be above zero", mocap_framerate=rate)
+    assert_save_and_load_refuse(path, make_clip, CaptureError, "mocap_framerate should be above zero", mocap_framerate=rate)
 
 
 def test_one_frame_is_a_clip(path):
@@ -458,7 +458,7 @@ def test_one_frame_is_a_clip(path):
     ids=["beyond the last vertex", "below -1", "padding in the middle", "nothing but padding"],
 )
 def test_faces_must_point_at_vertices(path, faces):
-    save_and_load_refuse(path, make_template, CharacterError, "faces point outside", faces=np.array(faces, np.int32))
+    assert_save_and_load_refuse(path, make_template, CharacterError, "faces point outside", faces=np.array(faces, np.int32))
 
 
 @pytest.mark.parametrize("nothing", [("faces", "uv"), ("joint_names", "parents", "joints", "joint_shapedirs")])
@@ -470,24 +470,24 @@ def test_a_template_without_faces_or_joints_is_refused(path, nothing):
     }
     if "joints" in nothing:
         changes["weights"] = np.zeros((5, 0), np.float32)
-    save_and_load_refuse(path, make_template, CharacterError, "no faces or no joints", **changes)
+    assert_save_and_load_refuse(path, make_template, CharacterError, "no faces or no joints", **changes)
 
 
 @pytest.mark.parametrize("corners", [2, 5])
 def test_faces_have_three_or_four_corners(path, corners):
     changes = dict(faces=np.zeros((3, corners), np.int32), uv=np.zeros((3, corners, 2), np.float32))
-    save_and_load_refuse(path, make_template, CharacterError, "faces", **changes)
+    assert_save_and_load_refuse(path, make_template, CharacterError, "faces", **changes)
 
 
 def test_weights_must_sum_to_one(path):
     weights = np.array(make_template().weights, np.float32)
     weights[3] *= 1.01
-    save_and_load_refuse(path, make_template, CharacterError, "weights do not sum to one", weights=weights)
+    assert_save_and_load_refuse(path, make_template, CharacterError, "weights do not sum to one", weights=weights)
 
 
 @pytest.mark.parametrize("parents", [[0, 0], [-1, -1], [-1, 1], [-1, 2], [1, -1]])
 def test_parents_must_be_one_tree_with_parents_first(path, parents):
-    save_and_load_refuse(path, make_template, CharacterError, "one tree", parents=np.array(parents, np.int32))
+    assert_save_and_load_refuse(path, make_template, CharacterError, "one tree", parents=np.array(parents, np.int32))
 
 
 # Written whole or not at all.

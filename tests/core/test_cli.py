@@ -22,7 +22,7 @@ def run(capsys, *arguments):
     return code, out, err
 
 
-def refused(capsys, tmp_path, *arguments, says):
+def assert_refused(capsys, tmp_path, *arguments, says):
     """Asserts exit code 2, one sentence that contains `says`, and that no new file is left in tmp_path."""
     before = sorted(tmp_path.rglob("*"))
     code, _, err = run(capsys, *arguments)
@@ -87,14 +87,14 @@ def test_truncated_video_keeps_what_decodes_and_says_so(capsys, demo_video, tmp_
 
 def test_bad_videos(capsys, tmp_path):
     output = tmp_path / "c.npz"
-    refused(capsys, tmp_path, "capture", tmp_path / "absent.mp4", "-o", output, says="absent.mp4")
+    assert_refused(capsys, tmp_path, "capture", tmp_path / "absent.mp4", "-o", output, says="absent.mp4")
     text = tmp_path / "text.mp4"
     text.write_text("not a video\n" * 100)
-    refused(capsys, tmp_path, "capture", text, "-o", output, says="text.mp4")
+    assert_refused(capsys, tmp_path, "capture", text, "-o", output, says="text.mp4")
     empty = tmp_path / "empty.mp4"
     empty.touch()
-    refused(capsys, tmp_path, "capture", empty, "-o", output, says="empty.mp4")
-    refused(capsys, tmp_path, "capture", tmp_path, "-o", output, says=tmp_path.name)
+    assert_refused(capsys, tmp_path, "capture", empty, "-o", output, says="empty.mp4")
+    assert_refused(capsys, tmp_path, "capture", tmp_path, "-o", output, says=tmp_path.name)
 
 
 def test_nobody(capsys, tmp_path):
@@ -102,19 +102,19 @@ def test_nobody(capsys, tmp_path):
     with VideoWriter(path, (160, 120), 25) as writer:
         for frame in range(3):
             writer.write(frame / 25, np.full((120, 160, 3), 90, np.uint8))
-    refused(capsys, tmp_path, "capture", path, "-o", tmp_path / "c.npz", says="Nobody was found")
+    assert_refused(capsys, tmp_path, "capture", path, "-o", tmp_path / "c.npz", says="Nobody was found")
 
 
 def test_bad_outputs_are_refused_before_the_work(capsys, short_video, tmp_path):
     start = time.perf_counter()
-    refused(capsys, tmp_path, "capture", short_video, "-o", tmp_path / "no" / "c.npz", says="does not exist")
-    refused(capsys, tmp_path, "capture", short_video, "-o", tmp_path, says="choose a file name")
+    assert_refused(capsys, tmp_path, "capture", short_video, "-o", tmp_path / "no" / "c.npz", says="does not exist")
+    assert_refused(capsys, tmp_path, "capture", short_video, "-o", tmp_path, says="choose a file name")
     assert time.perf_counter() - start < 2
 
 
 def test_bad_options(capsys, short_video, tmp_path):
-    refused(capsys, tmp_path, "capture", short_video, "-o", tmp_path / "c.npz", "--fov", "400", says="field of view")
-    refused(capsys, tmp_path, "capture", short_video, "-o", tmp_path / "c.npz", "--body", tmp_path / "b.npz", says="b.npz")
+    assert_refused(capsys, tmp_path, "capture", short_video, "-o", tmp_path / "c.npz", "--fov", "400", says="field of view")
+    assert_refused(capsys, tmp_path, "capture", short_video, "-o", tmp_path / "c.npz", "--body", tmp_path / "b.npz", says="b.npz")
 
 
 @pytest.mark.parametrize("damage", ["absent", "cut short", "not a capture", "newer"])
@@ -134,13 +134,13 @@ def test_bad_captures_are_refused_by_blend(capsys, demo_capture, tmp_path, damag
         arrays["meta"] = np.array(str(arrays["meta"]).replace('"version": 1', '"version": 99'))
         np.savez(path, **arrays)
         says = "newer version"
-    refused(capsys, tmp_path, "blend", path, "-o", tmp_path / "o.blend", "--blender", sys.executable, says=says)
+    assert_refused(capsys, tmp_path, "blend", path, "-o", tmp_path / "o.blend", "--blender", sys.executable, says=says)
 
 
 def test_unknown_blender_is_refused(capsys, demo_capture, tmp_path):
     path = tmp_path / "c.npz"
     demo_capture[0].save(path)
-    refused(
+    assert_refused(
         capsys, tmp_path, "blend", path, "-o", tmp_path / "o.blend", "--blender", "no-such-blender", says="no-such-blender"
     )
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..contract.frames import axis_angle_to_matrix, matrix_to_axis_angle, matrix_to_quaternion
+from .contract.frames import axis_angle_to_matrix, matrix_to_axis_angle, matrix_to_quaternion
 
 
 def unit(vector):
