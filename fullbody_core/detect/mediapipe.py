@@ -251,12 +251,15 @@ def _take_finer_points(keypoints):
 
 
 def _person_box(keypoints, width, height, seen=0.3):
-    """Box [4] px around the points that are seen, a tenth larger for the crown and fingers, inside the image."""
+    """Box [4] px around the points that are seen, inside the image.
+
+    It is a twentieth larger on every side: a standing person's highest point is the eyes, and the crown is that much above.
+    """
     points = keypoints.body2d[keypoints.body_confidence > seen]
     if len(points) < 2:
         points = keypoints.body2d
     low, high = points.min(0), points.max(0)
-    margin = 0.1 * (high - low)
+    margin = 0.05 * (high - low)
     return np.concatenate([np.clip(low - margin, 0, [width, height]), np.clip(high + margin, 0, [width, height])])
 
 
