@@ -12,7 +12,7 @@ from .contract.frames import matrix_to_quaternion, quaternion_to_matrix
 from .contract.skeleton import BLAZEPOSE_33, LEFT_HAND_JOINTS, RIGHT_HAND_JOINTS
 from .ik.analytic import solve_pose
 from .ik.rest_skeleton import TRACKED_KEYPOINTS, RestSkeleton
-from .smoothing import DEPTH, SIGHT, smooth_positions, smooth_rotations
+from .smoothing import DEPTH, KEYPOINTS, SIGHT, smooth_positions, smooth_rotations
 from .swing_twist import smoothstep
 
 LIFT_ROUNDS = 3
@@ -30,6 +30,15 @@ class Motion:
     rotations: np.ndarray
     pelvis: np.ndarray
     valid: np.ndarray
+
+
+def smooth_keypoints(keypoints, timestamps, valid):
+    """The same keypoints with their 3D body points steadied. `valid` [T, 4].
+
+    Twist comes from the plane that two bones span, which turns far when a nearly straight limb shakes a little: what is steadied
+    before the pose is solved costs less than what must be steadied after.
+    """
+    return replace(keypoints, body3d=smooth_positions(keypoints.body3d, timestamps, valid[:, 0], KEYPOINTS))
 
 
 def solve_motion(keypoints, skeleton, matrix, valid):

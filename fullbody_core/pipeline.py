@@ -18,7 +18,7 @@ from .detect.keypoints import SEEN, Keypoints
 from .ground import stand_on_floor
 from .ik.bone_lengths import fit_shape, measure_bones
 from .ik.rest_skeleton import TRACKED_KEYPOINTS, RestSkeleton
-from .motion import hold_through_holes, smooth_motion, solve_motion
+from .motion import hold_through_holes, smooth_keypoints, smooth_motion, solve_motion
 from .read_ahead import decoded_ahead
 from .video import open_video
 
@@ -55,6 +55,8 @@ def capture(path, settings=CaptureSettings(), progress=lambda frames, **_: frame
     keypoints = turn_to_camera(seen, matrix)
     betas, keypoints = estimate_shape(keypoints, body)
     skeleton = RestSkeleton.of_body(body, betas)
+    if settings.smooth:
+        keypoints = smooth_keypoints(keypoints, timestamps, valid)
     motion = solve_motion(keypoints, skeleton, matrix, valid)
     if settings.smooth:
         motion = smooth_motion(motion, timestamps, keypoints, matrix)

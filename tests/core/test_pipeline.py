@@ -9,7 +9,7 @@ from fullbody_core.detect.keypoints import Keypoints
 from fullbody_core.evaluate.clip import reprojection_errors
 from fullbody_core.ik.rest_skeleton import RestSkeleton
 from fullbody_core.motion import Motion, hold_through_holes, solve_motion
-from fullbody_core.pipeline import CaptureFailure, capture, decide_valid, load_body
+from fullbody_core.pipeline import CaptureFailure, CaptureSettings, capture, decide_valid, load_body
 from fullbody_core.read_ahead import decoded_ahead
 from fullbody_core.synth.demo_clip import demo_motion
 from fullbody_core.video import VideoWriter
@@ -167,3 +167,13 @@ def test_decoding_ahead_stops_when_its_reader_does():
     next(frames)
     frames.close()
     assert not any(thread.name == "decode" for thread in threading.enumerate())
+
+
+def test_smoothing_steadies_without_leaving_the_picture(clip, demo_video):
+    rough, _ = capture(demo_video, CaptureSettings(smooth=False))
+
+    def shake(c):
+        return np.linalg.norm(np.diff(c.joints_camera[:, :22], n=2, axis=0), axis=-1).mean()
+
+    assert shake(clip) < 0.6 * shake(rough)
+    assert np.median(reprojection_errors(clip)) < np.median(reprojection_errors(rough)) + 0.003
