@@ -48,16 +48,16 @@ def capture(path, settings=CaptureSettings(), progress=lambda frames, **_: frame
     matrix = camera_matrix(video.image_size, settings.fov)
     timestamps, seen, models = detect_keypoints(video, settings.detector, progress)
     valid = decide_valid(seen)
-    if not valid[:, 0].any():
-        raise CaptureFailure(
-            f"Nobody was found in {path}: use a clip that shows one person from the head to the hips or further."
-        )
     keypoints = turn_to_camera(seen, matrix)
     betas, keypoints = estimate_shape(keypoints, body)
     skeleton = RestSkeleton.of_body(body, betas)
     if settings.smooth:
         keypoints = smooth_keypoints(keypoints, timestamps, valid)
     motion = solve_motion(keypoints, skeleton, matrix, valid)
+    if not motion.valid[:, 0].any():
+        raise CaptureFailure(
+            f"Nobody was found in {path}: use a clip that shows one person from the head to the hips or further."
+        )
     if settings.smooth:
         motion = smooth_motion(motion, timestamps, keypoints, matrix)
     motion = hold_through_holes(motion)
@@ -91,15 +91,18 @@ def make_detector(name):
 def detect_keypoints(video, detector_name, progress):
     """Timestamps [T] s, keypoints of all T frames, and what models found them."""
     detector = make_detector(detector_name)
-    try:
-        timestamps, found = [], []
-        frames = progress(decoded_ahead(video.frames()), total=video.frame_count_estimate)
-        for timestamp, image in frames:
+    timestamps = []
+
+    def images():
+        for timestamp, image in decoded_ahead(video.frames()):
             timestamps.append(timestamp)
-            found.append(detector.detect(image))
-        if hasattr(frames, "close"):
-            frames.close()
+            yield image
+
+    frames = detector.detect_frames(images())
+    try:
+        found = list(progress(frames, total=video.frame_count_estimate))
     finally:
+        frames.close()
         detector.close()
     models = {"detector": detector.name, "files": detector.models}
     return np.array(timestamps), Keypoints.stack(found), models

@@ -1,5 +1,6 @@
 """What every detector returns, and the interface it is reached through."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Protocol
 
@@ -71,6 +72,9 @@ class Detector(Protocol):
 
     def detect(self, image) -> Keypoints:
         """Keypoints in an RGB uint8 image [H, W, 3]."""
+
+    def detect_frames(self, images) -> Iterator[Keypoints]:
+        """The same for one image after another, in order; it may work on several at once."""
 
     def close(self):
         """Frees the models. The detector cannot be used afterwards."""

@@ -89,11 +89,26 @@ class MediaPipeDetector:
 
     def detect(self, image):
         """Keypoints in an RGB uint8 image [H, W, 3] of any size. Frames are to be given in order."""
+        return self._find_parts(image, self._find_body(image))
+
+    def detect_frames(self, images):
+        """Yields the keypoints of each image. While a frame's hands and face are looked for, so is the next frame's body."""
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="parts") as following:
+            waiting = None
+            for image in images:
+                keypoints = self._find_body(image)
+                if waiting is not None:
+                    yield waiting.result()
+                waiting = following.submit(self._find_parts, image, keypoints)
+            if waiting is not None:
+                yield waiting.result()
+
+    def _find_body(self, image):
+        """Keypoints with the body alone."""
         keypoints = Keypoints.nobody(len(self.definition), self.face_count)
         height, width = image.shape[:2]
         result = self._pose.process(image)
         if result.pose_landmarks is None:
-            self._forget()
             return keypoints
         landmarks = result.pose_landmarks.landmark
         keypoints.body2d = np.array([[point.x * width, point.y * height] for point in landmarks])
@@ -102,6 +117,14 @@ class MediaPipeDetector:
         keypoints.body_confidence = np.where(inside, visible, np.minimum(visible, EXTRAPOLATED))
         keypoints.body3d = np.array([[point.x, point.y, point.z] for point in result.pose_world_landmarks.landmark])
         keypoints.person_box = _person_box(keypoints, width, height)
+        return keypoints
+
+    def _find_parts(self, image, keypoints):
+        """Adds hands and face to a frame's body, and returns it."""
+        if not keypoints.body_confidence.any():
+            for hand in self._hands:
+                hand.forget()
+            return keypoints
         scale = pixels_per_metre(keypoints.body2d, keypoints.body3d, keypoints.body_confidence)
         face = self._workers.submit(self._face.detect, image, keypoints)
         hands = [self._workers.submit(hand.detect, image, keypoints, scale) for hand in self._hands]
@@ -122,10 +145,6 @@ class MediaPipeDetector:
             loser = int(np.argmin(keypoints.hand_confidence))
             keypoints.hand2d[loser], keypoints.hand3d[loser], keypoints.hand_confidence[loser] = 0, 0, 0
             self._hands[loser].forget()
-
-    def _forget(self):
-        for hand in self._hands:
-            hand.forget()
 
     def close(self):
         self._workers.shutdown()
