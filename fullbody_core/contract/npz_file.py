@@ -56,7 +56,7 @@ def read_npz(path, what):
     except FileError:
         raise
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
-        raise FileError(f"{path} is not a {what}, or it was cut short ({error}).") from error
+        raise FileError(f"{path} is not a {what}, or it was cut short.") from error
     if not all(isinstance(array, np.ndarray) for array in arrays.values()):
         raise FileError(f"{path} is not a {what}: it holds more than arrays.")
     return arrays

@@ -192,9 +192,9 @@ class _HandDetector:
         return points, _landmark_array(result.multi_hand_world_landmarks[0]), 1 - 0.5 * distance / (0.8 * reach)
 
     def forget(self):
-        """Starts anew with palm detection in the next frame."""
+        """Starts anew with palm detection in the next frame: a black picture loses the track in half the time of a reset."""
         if self._tracking:
-            self._hands.reset()
+            self._hands.process(np.zeros((CROP_PIXELS, CROP_PIXELS, 3), np.uint8))
             self._tracking = False
 
     def close(self):
