@@ -237,7 +237,7 @@ def test_grey_alpha_and_deep_formats(tmp_path, codec, pix_fmt):
 # Damage
 
 
-def check_cut(path, at_least):
+def assert_cut_keeps(path, at_least):
     video, timestamps, images = read_all(path)
     assert at_least <= len(images) < 40
     assert (np.diff(timestamps) > 0).all()
@@ -248,12 +248,12 @@ def check_cut(path, at_least):
 @pytest.mark.parametrize("name, codec", [("a.ts", "libx264"), ("a.avi", "mpeg4"), ("a.mkv", "libx264"), ("b.mkv", "ffv1")])
 def test_cut_files_give_what_is_left(tmp_path, name, codec):
     time_base = Fraction(1, 25) if name == "a.avi" else Fraction(1, 1000)
-    check_cut(cut(make_numbered(tmp_path / name, codec=codec, time_base=time_base), 0.6), at_least=14)
+    assert_cut_keeps(cut(make_numbered(tmp_path / name, codec=codec, time_base=time_base), 0.6), at_least=14)
 
 
 @pytest.mark.parametrize("flags", ["+faststart", "+frag_keyframe+empty_moov"])
 def test_cut_mp4_with_its_index_first(tmp_path, flags):
-    check_cut(cut(make_numbered(tmp_path / "a.mp4", options={"movflags": flags}), 0.6), at_least=14)
+    assert_cut_keeps(cut(make_numbered(tmp_path / "a.mp4", options={"movflags": flags}), 0.6), at_least=14)
 
 
 def test_cut_mp4_without_its_index(tmp_path):
