@@ -13,12 +13,10 @@ import numpy as np
 from . import axes
 from .character import bone_rest, widen_slider
 from .contract.frames import continuous_quaternions, slerp_quaternions
-from .contract.skeleton import BODY_JOINTS, JOINT_NAMES, LEFT_HAND_JOINTS, RIGHT_HAND_JOINTS, VALID_PARTS
+from .contract.skeleton import JOINT_NAMES, PART_JOINTS, VALID_PARTS
 
 CAPTURE_PROPERTY = "fullbody_capture"
 """Custom property of the armature object that tells the panel what was imported."""
-
-_PART_JOINTS = {"body": BODY_JOINTS, "left_hand": LEFT_HAND_JOINTS, "right_hand": RIGHT_HAND_JOINTS}
 
 CONSTANT, LINEAR = 0, 1
 """Keyframe interpolation as `foreach_set` takes it."""
@@ -136,11 +134,9 @@ def clip_tracks(clip, armature, timing):
     frames = timing.frames(clip, times)
 
     tracks = []
-    for column, part in enumerate(VALID_PARTS):
-        if part not in _PART_JOINTS:
-            continue
-        joints = _PART_JOINTS[part]
-        sampling = sample_valid(clip.timestamps, clip.valid[:, column], times, timing.reach(clip))
+    for part, joints in PART_JOINTS.items():
+        valid = clip.valid[:, VALID_PARTS.index(part)]
+        sampling = sample_valid(clip.timestamps, valid, times, timing.reach(clip))
         rotations = axes.rest_to_bone_rotations(sampling.slerp(quaternions[:, joints]), bone_to_rest[joints])
         if part == "body":
             root = JOINT_NAMES[0]

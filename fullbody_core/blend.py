@@ -1,7 +1,5 @@
 """From a capture file to a .blend with the animated character: the core's side of the way into Blender."""
 
-import os
-import secrets
 import tempfile
 from pathlib import Path
 
@@ -11,8 +9,9 @@ import numpy as np
 from .addon_package import stage_addon
 from .blender_process import BlenderError, find_blender, run_in_blender
 from .body.lbs import to_character_template
+from .body.open_body import load_body
 from .contract.capture import CaptureClip
-from .pipeline import load_body
+from .contract.npz_file import write_whole
 from .video import VideoError, read_frame
 
 
@@ -25,15 +24,13 @@ def build_blend(clip_path, output, body=None, video=None, render=None, blender=N
 
     body: the body model the clip was captured with, where it is no longer at its place; video: the source, where it has moved;
     render: a PNG with the video's frame and the character side by side; frame: which frame of the clip to render (0 is the
-    first; None takes the middle); blender: a Blender program. Returns (what was made, list of warnings).
-    Raises `CaptureError`, `BodyModelError`, `BlenderError` or `BlendError`; nothing is left half-written.
+    first; None takes the middle); blender: a Blender program. Returns what was made, and `warnings` with it.
+    Raises `FileError`, `BlenderError` or `BlendError`; nothing is left half-written.
     """
     clip = CaptureClip.load(clip_path)
     blender = find_blender(blender)
     body_file = load_body(body or clip.meta.get("settings", {}).get("body", "open"))
     warnings = []
-    if body_file.sha256 != clip.meta.get("models", {}).get("body"):
-        warnings.append("The body model is not the one this clip was captured with, so the proportions may be off.")
     video = Path(video or clip.meta.get("source", {}).get("path", ""))
     if not video.is_file():
         warnings.append(
@@ -56,7 +53,7 @@ def build_blend(clip_path, output, body=None, video=None, render=None, blender=N
         made = run_in_blender(folder, [str(argument) for argument in arguments], blender)
         if render is not None:
             write_side_by_side(render, picture, clip, frame, video)
-    return made, warnings
+    return dict(made, warnings=warnings + made["warnings"])
 
 
 def scene_frame(clip, frame):
@@ -71,7 +68,10 @@ def representative_frame(clip):
 
 
 def write_side_by_side(output, render, clip, frame, video):
-    """Writes a PNG: the video's frame, and the rendered character from the same camera over a dimmed copy of it."""
+    """Writes a PNG: the video's frame, and the rendered character from the same camera over a dimmed copy of it.
+
+    The file appears whole or not at all. Raises `FileError`.
+    """
     rendered = cv2.imread(str(render), cv2.IMREAD_UNCHANGED)
     if rendered is None:
         raise BlenderError("Blender made no picture: run it again, and report what it printed.")
@@ -85,17 +85,4 @@ def write_side_by_side(output, render, clip, frame, video):
             pass  # the video is a background only; the character stands over grey instead
     opacity = rendered[..., 3:] / 255.0
     over = rendered[..., :3] * opacity + 0.5 * photo * (1 - opacity)
-    write_png(output, np.hstack([photo, over.astype(np.uint8)]))
-
-
-def write_png(path, image):
-    """Writes a BGR image [H, W, 3] as PNG, whole or not at all. Raises `BlendError`."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        temporary.write_bytes(cv2.imencode(".png", image)[1].tobytes())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise BlendError(f"Cannot write {path}: {error.strerror}.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(output, cv2.imencode(".png", np.hstack([photo, over.astype(np.uint8)]))[1].tobytes())

@@ -16,13 +16,17 @@ LARGEST_PITCH = np.radians(30)
 """Beyond this a body's lean is taken for a lean."""
 
 
+class CameraError(ValueError):
+    """A camera that cannot be. The message is one sentence for the user."""
+
+
 def camera_matrix(image_size, fov=DEFAULT_FOV):
     """Intrinsics [3, 3] px of a camera with square pixels and its axis through the middle of the image.
 
-    image_size (width, height) px; fov in degrees across the longer side. Raises ValueError outside 5..170 degrees.
+    image_size (width, height) px; fov in degrees across the longer side. Raises `CameraError` outside 5..170 degrees.
     """
     if not 5 <= fov <= 170:
-        raise ValueError(f"The field of view should be between 5 and 170 degrees, got {fov:g}.")
+        raise CameraError(f"The field of view should be between 5 and 170 degrees, got {fov:g}: change --fov.")
     width, height = image_size
     focal = max(width, height) / 2 / np.tan(np.radians(fov) / 2)
     return np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])

@@ -4,7 +4,6 @@ import argparse
 import importlib.resources
 import os
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 from tqdm import tqdm
@@ -34,11 +33,12 @@ def user_errors():
     from .addon_package import AddonPackageError
     from .blend import BlendError
     from .blender_process import BlenderError
+    from .camera import CameraError
     from .contract.npz_file import FileError
     from .pipeline import CaptureFailure
     from .video import VideoError
 
-    return AddonPackageError, BlendError, BlenderError, CaptureFailure, FileError, UsageError, VideoError
+    return AddonPackageError, BlendError, BlenderError, CameraError, CaptureFailure, FileError, UsageError, VideoError
 
 
 class UsageError(ValueError):
@@ -86,8 +86,6 @@ def add_capture_settings(command):
 def capture_settings(options):
     from .pipeline import CaptureSettings
 
-    if not 5 <= options.fov <= 170:
-        raise UsageError(f"The field of view should be between 5 and 170 degrees, got {options.fov:g}: change --fov.")
     return CaptureSettings(detector=options.detector, fov=options.fov, body=options.body, smooth=options.smooth)
 
 
@@ -124,10 +122,14 @@ def add_blend(commands):
     command.add_argument("--frame", type=int, help="which frame to render, from 0 (default: the middle)")
     command.add_argument("--video", type=Path, help="the video, if it has moved since the capture")
     command.add_argument("--body", metavar="open|FILE", help="the body model, if it has moved since the capture")
+    add_blender_choice(command)
+    command.set_defaults(run=run_blend)
+
+
+def add_blender_choice(command):
     command.add_argument(
         "--blender", metavar="EXE", help="the Blender to use (default: the bpy module, or blender on the PATH)"
     )
-    command.set_defaults(run=run_blend)
 
 
 def run_blend(options):
@@ -136,7 +138,7 @@ def run_blend(options):
     for path in filter(None, (options.output, options.render)):
         check_writable(path)
     print("Building the character in Blender ...", file=sys.stderr)
-    made, warnings = build_blend(
+    made = build_blend(
         options.clip,
         options.output,
         body=options.body,
@@ -145,7 +147,7 @@ def run_blend(options):
         blender=options.blender,
         frame=options.frame,
     )
-    print_warnings(warnings + made["warnings"])
+    print_warnings(made["warnings"])
     print(f"Blend: {options.output} ({made['scene_frames']} frames at {made['fps']:.2f} fps, Blender {made['blender']})")
     if options.render:
         print(f"Picture: {options.render}")
@@ -154,14 +156,13 @@ def run_blend(options):
 def add_demo(commands):
     command = commands.add_parser("demo", help="the whole path on a small clip of the project's own")
     command.add_argument("-o", "--output", type=Path, default=Path("fullbody_demo"), metavar="FOLDER")
-    command.add_argument(
-        "--blender", metavar="EXE", help="the Blender to use (default: the bpy module, or blender on the PATH)"
-    )
+    add_blender_choice(command)
     command.set_defaults(run=run_demo)
 
 
 def run_demo(options):
     from .blender_process import find_blender
+    from .contract.npz_file import write_whole
 
     find_blender(options.blender)  # before the work, not after it
     try:
@@ -169,22 +170,14 @@ def run_demo(options):
     except OSError as error:
         raise UsageError(f"Cannot make the folder {options.output}: {error.strerror}.") from error
     place = options.output / "demo"
-    with demo_video(options.output) as video:
-        command = ["capture", str(video), "-o", f"{place}.npz", "--overlay", f"{place}_overlay.mp4"]
-        run_capture(make_parser().parse_args(command))
-        command = ["blend", f"{place}.npz", "-o", f"{place}.blend", "--render", f"{place}.png"]
-        command += ["--blender", options.blender] * (options.blender is not None)
-        run_blend(make_parser().parse_args(command))
+    # A copy beside the results, so that the .blend finds its background.
+    write_whole(f"{place}.mp4", (importlib.resources.files("fullbody_core") / "assets" / "demo.mp4").read_bytes())
+    command = ["capture", f"{place}.mp4", "-o", f"{place}.npz", "--overlay", f"{place}_overlay.mp4"]
+    run_capture(make_parser().parse_args(command))
+    command = ["blend", f"{place}.npz", "-o", f"{place}.blend", "--render", f"{place}.png"]
+    command += ["--blender", options.blender] * (options.blender is not None)
+    run_blend(make_parser().parse_args(command))
     print(f"Open {place}.blend in Blender and press space; {place}.png shows the video and the character side by side.")
-
-
-@contextmanager
-def demo_video(folder):
-    """A copy of the shipped clip beside the demo's results, so that the .blend finds its background."""
-    source = importlib.resources.files("fullbody_core") / "assets" / "demo.mp4"
-    video = folder / "demo.mp4"
-    video.write_bytes(source.read_bytes())
-    yield video
 
 
 def add_evaluate(commands):

@@ -9,7 +9,7 @@ import numpy as np
 
 from .camera import rays, solve_translation
 from .contract.frames import matrix_to_quaternion, quaternion_to_matrix
-from .contract.skeleton import BLAZEPOSE_33, LEFT_HAND_JOINTS, RIGHT_HAND_JOINTS
+from .contract.skeleton import BLAZEPOSE_33, PART_JOINTS
 from .ik.analytic import solve_pose
 from .ik.rest_skeleton import TRACKED_KEYPOINTS, RestSkeleton
 from .smoothing import DEPTH, KEYPOINTS, SIGHT, smooth_positions, smooth_rotations
@@ -17,9 +17,6 @@ from .swing_twist import smoothstep
 
 LIFT_ROUNDS = 3
 """Rounds of placing the body and drawing its keypoints onto their lines of sight; more changes nothing visible."""
-
-PARTS = (slice(0, LEFT_HAND_JOINTS.start), LEFT_HAND_JOINTS, RIGHT_HAND_JOINTS)
-"""Joints of the first three columns of `valid`."""
 
 
 @dataclass
@@ -87,7 +84,7 @@ def draw_to_sight(keypoints, share, hips, matrix):
 def hold_through_holes(motion):
     """Where a part is not valid, its last good value (the first good one before that): readers of `poses` alone need some."""
     rotations, pelvis = motion.rotations.copy(), motion.pelvis.copy()
-    for part, joints in enumerate(PARTS):
+    for part, joints in enumerate(PART_JOINTS.values()):
         source = _last_valid(motion.valid[:, part])
         rotations[:, joints] = rotations[source][:, joints]
     pelvis = pelvis[_last_valid(motion.valid[:, 0])]
@@ -110,7 +107,7 @@ def smooth_motion(motion, timestamps, keypoints, matrix):
     a slip of everything that hangs on it.
     """
     quaternions = matrix_to_quaternion(motion.rotations)
-    for part, joints in enumerate(PARTS):
+    for part, joints in enumerate(PART_JOINTS.values()):
         quaternions[:, joints] = smooth_rotations(quaternions[:, joints], timestamps, motion.valid[:, part])
     rotations = quaternion_to_matrix(quaternions)
     pelvis = smooth_place(replace(motion, rotations=rotations), timestamps, keypoints, matrix)

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from .camera import project
-from .contract.skeleton import BLAZEPOSE_33, BLAZEPOSE_BONES, HAND_BONES, JOINT_NAMES, PARENTS, VALID_PARTS
+from .contract.skeleton import BLAZEPOSE_33, BLAZEPOSE_BONES, HAND_BONES, JOINT_NAMES, PARENTS, PART_JOINTS, VALID_PARTS
 from .detect.keypoints import SEEN
 from .video import VideoWriter, open_video
 
@@ -26,7 +26,7 @@ def write_overlay(clip, video_path, output, progress=lambda frames, **_: frames)
 
 def draw_frame(image, clip, frame):
     """A copy of an image [H, W, 3] with one frame of the clip drawn over it."""
-    image = np.ascontiguousarray(image).copy()
+    image = np.array(image, order="C")
     unit = max(1, round(max(image.shape[:2]) / 640))
     _draw_box(image, clip.person_box[frame], unit)
     _draw_keypoints(image, clip.keypoints2d[frame], unit)
@@ -58,13 +58,12 @@ def _draw_keypoints(image, keypoints, unit):
 
 def _draw_skeleton(image, clip, frame, unit):
     pixels = project(clip.joints_camera[frame], clip.camera_matrix)
-    for joint, parent in enumerate(PARENTS):
-        hand = 1 if 22 <= joint < 37 else 2 if joint >= 37 else 0
-        if parent < 0 or (hand and not clip.valid[frame, hand]) or not np.isfinite(pixels[[joint, parent]]).all():
-            continue
-        colour = _side_colour(joint)
-        a, b = (tuple(int(value) for value in np.clip(pixels[index], -1e4, 1e4)) for index in (parent, joint))
-        cv2.line(image, a, b, colour, unit if hand else 2 * unit, cv2.LINE_AA)
+    for part, valid in zip(PART_JOINTS, clip.valid[frame]):
+        for joint in range(len(PARENTS))[PART_JOINTS[part]] if valid else ():
+            parent = PARENTS[joint]
+            if parent >= 0 and np.isfinite(pixels[[joint, parent]]).all():
+                a, b = (tuple(int(value) for value in np.clip(pixels[index], -1e4, 1e4)) for index in (parent, joint))
+                cv2.line(image, a, b, _side_colour(joint), 2 * unit if part == "body" else unit, cv2.LINE_AA)
 
 
 def _side_colour(joint):

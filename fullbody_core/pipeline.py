@@ -8,8 +8,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 
 from . import __version__
-from .body.open_body import open_body_path
-from .body.smplh_file import BodyModelFile
+from .body.open_body import load_body
 from .camera import DEFAULT_FOV, camera_matrix, crop_to_camera_rotation
 from .contract.capture import CaptureClip
 from .contract.frames import matrix_to_axis_angle
@@ -72,11 +71,6 @@ def capture(path, settings=CaptureSettings(), progress=lambda frames, **_: frame
         "warnings": list(video.warnings),
     }
     return clip, list(video.warnings)
-
-
-def load_body(name):
-    """The body model file called 'open', or at a path."""
-    return BodyModelFile.load(open_body_path() if name == "open" else name)
 
 
 def make_detector(name):

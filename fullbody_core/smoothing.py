@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .contract.frames import axis_angle_to_quaternion, multiply_quaternions, quaternion_to_axis_angle, slerp_quaternions
+from .contract.frames import axis_angle_to_quaternion, multiply_quaternions, quaternion_to_axis_angle
 
 _CONJUGATE = np.array([1.0, -1, -1, -1])
 
@@ -49,30 +49,23 @@ def smooth_positions(positions, timestamps, valid, settings):
     Forward and backward passes are averaged, so that nothing lags behind the video. Each run of valid frames is filtered by
     itself: nothing is carried over a hole.
     """
-    smoothed = np.array(positions, float)
-    for run in valid_runs(valid):
-        forward = _filter_positions(smoothed[run], np.diff(timestamps[run]), settings)
-        backward = _filter_positions(smoothed[run][::-1], np.diff(timestamps[run])[::-1], settings)[::-1]
-        smoothed[run] = (forward + backward) / 2
-    return smoothed
+    return _smooth_both_ways(positions, timestamps, valid, settings, np.subtract, np.add)
 
 
 def smooth_rotations(quaternions, timestamps, valid, settings=ROTATION):
     """Filtered copy of unit WXYZ quaternions [T, ..., 4]; otherwise as `smooth_positions`."""
-    smoothed = np.array(quaternions, float)
+    return _smooth_both_ways(quaternions, timestamps, valid, settings, _rotation_difference, _rotate_by)
+
+
+def _smooth_both_ways(values, timestamps, valid, settings, difference, apply):
+    """Half-way between the forward and the backward pass, run by run. `difference` and `apply` define the space."""
+    smoothed = np.array(values, float)
     for run in valid_runs(valid):
-        forward = _filter_rotations(smoothed[run], np.diff(timestamps[run]), settings)
-        backward = _filter_rotations(smoothed[run][::-1], np.diff(timestamps[run])[::-1], settings)[::-1]
-        smoothed[run] = slerp_quaternions(forward, backward, np.full(forward.shape[:-1], 0.5))
+        steps = np.diff(timestamps[run])
+        forward = _one_euro(smoothed[run], steps, settings, difference, apply)
+        backward = _one_euro(smoothed[run][::-1], steps[::-1], settings, difference, apply)[::-1]
+        smoothed[run] = apply(forward, 0.5 * difference(backward, forward))
     return smoothed
-
-
-def _filter_positions(values, steps, settings):
-    return _one_euro(values, steps, settings, difference=np.subtract, apply=np.add)
-
-
-def _filter_rotations(values, steps, settings):
-    return _one_euro(values, steps, settings, difference=_rotation_difference, apply=_rotate_by)
 
 
 def _rotation_difference(new, old):

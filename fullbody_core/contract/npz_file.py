@@ -16,18 +16,23 @@ class FileError(ValueError):
 
 
 def write_npz(path, arrays):
-    """Writes named arrays to `path`, which appears complete or keeps what it held before."""
-    path = Path(path)
+    """Writes named arrays to `path`, whole or not at all. Raises `FileError`."""
     # Packed in memory first: numpy's zip writer, interrupted by a full disk, complains again when it is collected.
     packed = io.BytesIO()
     np.savez_compressed(packed, **arrays)
+    write_whole(path, packed.getbuffer())
+
+
+def write_whole(path, content):
+    """Writes bytes to `path`, which appears complete or keeps what it held before. Raises `FileError`."""
+    path = Path(path)
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     except OSError as error:
         raise FileError(f"Cannot write {path}: {error.strerror}.") from error
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(packed.getbuffer())
+            file.write(content)
         os.chmod(temporary, 0o666 & ~_current_umask())
         os.replace(temporary, path)
     except OSError as error:
@@ -75,7 +80,9 @@ def check_format(arrays, name, newest, what, path):
     if not isinstance(version, int):
         raise FileError(f"{path} is not a {what}.")
     if version > newest:
-        raise FileError(f"{path} was written by a newer version (format {version}; this one reads {newest}): update the add-on.")
+        raise FileError(
+            f"{path} was written by a newer version (format {version}; this one reads {newest}): update the add-on."
+        )
     return meta
 
 

@@ -36,6 +36,9 @@ BODY_JOINTS = slice(0, 22)
 LEFT_HAND_JOINTS = slice(22, 37)
 RIGHT_HAND_JOINTS = slice(37, 52)
 
+PART_JOINTS = {"body": BODY_JOINTS, "left_hand": LEFT_HAND_JOINTS, "right_hand": RIGHT_HAND_JOINTS}
+"""The joints that each part captures, in the order of `VALID_PARTS`; the face has none of its own."""
+
 VALID_PARTS = ("body", "left_hand", "right_hand", "face")
 """Columns of the capture file's `valid`."""
 

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from ..contract.skeleton import BLAZEPOSE_33
-from .keypoints import SIDES, Keypoints
+from .keypoints import SEEN, SIDES, Keypoints
 
 os.environ.setdefault("GLOG_minloglevel", "2")
 
@@ -185,7 +185,7 @@ class _HandDetector:
         points = (points - image_to_crop[:, 2]) / image_to_crop[0, 0]
         distance = np.linalg.norm(points[0] - keypoints.body2d[self._wrist])
         other_distance = np.linalg.norm(points[0] - keypoints.body2d[self._other_wrist])
-        other_seen = keypoints.body_confidence[self._other_wrist] > 0.5
+        other_seen = keypoints.body_confidence[self._other_wrist] > SEEN
         if distance > 0.8 * reach or (other_seen and other_distance < distance):
             self.forget()
             return None
@@ -214,7 +214,7 @@ class _FaceDetector:
 
     def detect(self, image, keypoints):
         """Mesh points [478, 3] in px of the whole image, or None."""
-        if keypoints.body_confidence[0] < 0.5:
+        if keypoints.body_confidence[0] < SEEN:
             return None
         head = keypoints.body2d[self._HEAD]
         width = np.linalg.norm(keypoints.body3d[self._EARS[0]] - keypoints.body3d[self._EARS[1]])

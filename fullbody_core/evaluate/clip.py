@@ -6,14 +6,16 @@ a noisy machine. The reprojection says how far the posed body stands from what w
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from ..body.open_body import load_body
 from ..camera import project
 from ..contract.frames import axis_angle_to_matrix
 from ..detect.keypoints import SEEN
 from ..ik.rest_skeleton import TRACKED_KEYPOINTS, RestSkeleton
-from ..pipeline import CaptureSettings, capture, load_body
+from ..pipeline import CaptureSettings, capture
 from ..video import open_video
 
 
@@ -40,7 +42,7 @@ def evaluate_clip(path, settings=CaptureSettings()):
     holistic_seconds, holistic_hands = run_holistic(path)
     errors = reprojection_errors(clip)
     return ClipReport(
-        name=open_video(path).path.name,
+        name=Path(path).name,
         frame_count=clip.frame_count,
         capture_rate=clip.frame_count / capture_seconds,
         holistic_rate=clip.frame_count / holistic_seconds,

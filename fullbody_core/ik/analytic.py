@@ -121,7 +121,7 @@ class _BodySolver:
     def _share(self, joints, start, relative):
         """Splits a turn evenly over a chain of joints."""
         for step, joint in enumerate(joints, 1):
-            self.orientation[joint] = start @ fraction_of(relative, np.full(self.frame_count, step / len(joints)))
+            self.orientation[joint] = start @ fraction_of(relative, step / len(joints))
 
     def head(self):
         """Head from the face mesh where there is one, else from BlazePose's eyes, ears and mouth; the neck takes half."""
@@ -146,10 +146,8 @@ class _BodySolver:
         down = rotate(pelvis, -UP)
         thigh = blend_directions(knee - hip, down, self.seen(f"{side}_hip", f"{side}_knee"))
         shin = blend_directions(ankle - knee, thigh, self.seen(f"{side}_knee", f"{side}_ankle"))
-        rest_thigh, rest_shin = (
-            self.rest_bone(f"{side}_hip", f"{side}_knee"),
-            self.rest_bone(f"{side}_knee", f"{side}_ankle"),
-        )
+        rest_thigh = self.rest_bone(f"{side}_hip", f"{side}_knee")
+        rest_shin = self.rest_bone(f"{side}_knee", f"{side}_ankle")
         foot = self.point(f"{side}_foot_index") - self.point(f"{side}_heel")
         foot_seen = self.seen(f"{side}_heel", f"{side}_foot_index")
 
@@ -159,9 +157,8 @@ class _BodySolver:
         knee_turn = shortest_arc(rotate(self.orientation[f"{side}_hip"], rest_shin), shin)
         self.orientation[f"{side}_knee"] = knee_turn @ self.orientation[f"{side}_hip"]
 
-        rest_foot = (
-            np.cos(FOOT_SLOPE) * unit(reject(self.rest_bone(f"{side}_ankle", f"{side}_foot"), UP)) - np.sin(FOOT_SLOPE) * UP
-        )
+        level_foot = unit(reject(self.rest_bone(f"{side}_ankle", f"{side}_foot"), UP))
+        rest_foot = np.cos(FOOT_SLOPE) * level_foot - np.sin(FOOT_SLOPE) * UP
         straight = rotate(self.orientation[f"{side}_knee"], rest_foot)
         bend = limit_angle(shortest_arc(straight, blend_directions(foot, straight, foot_seen)), ANKLE_LIMIT)
         self.orientation[f"{side}_ankle"] = bend @ self.orientation[f"{side}_knee"]
@@ -186,14 +183,10 @@ class _BodySolver:
         flexion = shortest_arc(rotate(self.orientation[f"{side}_shoulder"], rest_fore), fore)
         self.orientation[f"{side}_elbow"] = flexion @ self.orientation[f"{side}_shoulder"]
 
-    def hand_found(self, side):
-        """[T] bool."""
-        return self.keypoints.hand_confidence[:, SIDES.index(side)] > 0
-
     def hand(self, side):
         """Wrist from the palm, half of its twist taken by the forearm; fingers within their limits."""
         index = SIDES.index(side)
-        points, found = self.keypoints.hand3d[:, index], self.hand_found(side)
+        points, found = self.keypoints.hand3d[:, index], self.keypoints.hand_confidence[:, index] > 0
         forearm = self.orientation[f"{side}_elbow"]
         axis = self.rest_bone(f"{side}_elbow", f"{side}_wrist")
         palm = palm_orientation(points, self.rest_joints, side)
@@ -240,17 +233,10 @@ def _wrist_swing_twist(relative, axis, found):
     seen = np.flatnonzero(found)
     angle = twist_angle(relative[seen], axis)
     swing = limit_angle(relative[seen] @ about(axis, -angle), WRIST_LIMIT)
-    angle = _within_forearm_range(angle)
-    turn = np.zeros((len(relative), 4))
-    turn[seen] = np.concatenate([matrix_to_axis_angle(swing), angle[:, None]], -1)
-    turn = _between_seen(turn, found)
-    return axis_angle_to_matrix(turn[:, :3]), turn[:, 3]
-
-
-def _between_seen(values, found):
-    """Values [T, N] where `found` [T], straight from one to the next between them, and held before the first and after the last."""
-    seen, times = np.flatnonzero(found), np.arange(len(values))
-    return np.stack([np.interp(times, seen, values[seen, i]) for i in range(values.shape[1])], -1)
+    turns = np.column_stack([matrix_to_axis_angle(swing), _within_forearm_range(angle)])
+    frames = np.arange(len(relative))
+    turns = np.column_stack([np.interp(frames, seen, column) for column in turns.T])
+    return axis_angle_to_matrix(turns[:, :3]), turns[:, 3]
 
 
 def _within_forearm_range(angle):

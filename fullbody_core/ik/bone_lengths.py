@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..contract.skeleton import BLAZEPOSE_33, JOINT_INDEX
-from ..detect.keypoints import SIDES, Keypoints
+from ..detect.keypoints import SEEN, SIDES, Keypoints
 
 SHAPE_WEIGHT = 2e-4
 """Lambda of Eq. 8, in square metres: a bone that is 3 cm off pulls as hard as a coefficient two deviations out."""
@@ -27,7 +27,7 @@ class BodyShape:
     scale: float
 
 
-def measure_bones(keypoints: Keypoints, seen=0.5):
+def measure_bones(keypoints: Keypoints, seen=SEEN):
     """Median lengths [N] m of MEASURED_BONES over the frames that show both ends, and how often they do [N] in 0..1."""
     parent, child = (np.array([BLAZEPOSE_33.index(bone[end]) for bone in MEASURED_BONES]) for end in (0, 1))
     lengths = np.linalg.norm(keypoints.body3d[:, parent] - keypoints.body3d[:, child], axis=-1)

@@ -16,13 +16,14 @@ import numpy as np
 from ..addon_package import stage_addon
 from ..blender_process import find_blender, run_in_blender
 from ..body.lbs import to_character_template
+from ..body.open_body import load_body
 from ..body.smplh_file import BodyModelFile
 from ..camera import camera_matrix
 from ..contract.capture import CaptureClip
 from ..contract.frames import CAMERA_TO_WORLD, REST_TO_CAMERA, REST_TO_WORLD, axis_angle_to_matrix, matrix_to_axis_angle
 from ..contract.skeleton import JOINT_INDEX, JOINT_NAMES
+from ..ground import SOLES
 from ..ik.rest_skeleton import RestSkeleton
-from ..pipeline import load_body
 from ..video import VideoWriter
 
 FRAMERATE = 24
@@ -104,7 +105,7 @@ def _set(rotations, name, value):
 def _to_clip(skeleton, rotations, times, body):
     """The motion as a capture file: feet on the floor, seen by a level camera."""
     joints, orientations = skeleton.pose(rotations)
-    soles = skeleton.place(("left_heel", "right_heel", "left_big_toe", "right_big_toe"), joints, orientations)
+    soles = skeleton.place(SOLES, joints, orientations)
     pelvis_rest = np.stack([np.zeros_like(times), -soles[..., 1].min(1), np.zeros_like(times)], -1)
     pelvis_world = pelvis_rest @ REST_TO_WORLD.T
     camera_to_world = np.eye(4)
@@ -142,7 +143,7 @@ def backdrop():
 
 
 def make_demo_clip(output, blender=None):
-    """Renders the demo in Blender and writes it as a video. Takes about five minutes on two cores."""
+    """Renders the demo in Blender and writes it as a video. Takes about ten minutes on two cores."""
     body = load_body("open")
     with tempfile.TemporaryDirectory() as folder, VideoWriter(output, IMAGE_SIZE, FRAMERATE) as writer:
         folder = Path(folder)
