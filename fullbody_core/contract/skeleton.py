@@ -91,6 +91,13 @@ HAND_21 = KeypointDefinition(
 )
 """The 21 keypoints of one hand, wrist first, thumb to little finger."""
 
+BLAZEPOSE_33_KNUCKLES = KeypointDefinition(
+    "blazepose_33_knuckles",
+    BLAZEPOSE_33.names
+    + tuple(f"{side}_hand_{finger}_mcp" for side in ("left", "right") for finger in ("index", "middle", "ring", "pinky")),
+)
+"""BlazePose's keypoints with the knuckles of the hand detector, which alone show how the wrist is turned."""
+
 HAND_BONES = tuple((0 if point % 4 == 1 else point - 1, point) for point in range(1, 21))
 """(parent, child) keypoint pairs of HAND_21, for drawing and for bone lengths."""
 

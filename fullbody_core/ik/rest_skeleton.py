@@ -6,7 +6,7 @@ import numpy as np
 
 from ..body.smplh_file import BodyModelFile
 from ..contract.frames import forward_kinematics
-from ..contract.skeleton import BLAZEPOSE_33, JOINT_INDEX, PARENTS
+from ..contract.skeleton import BLAZEPOSE_33, BLAZEPOSE_33_KNUCKLES, HAND_21, JOINT_INDEX, PARENTS, SMPL_33
 from ..detect.keypoints import SIDES
 
 TRACKED = (
@@ -23,6 +23,42 @@ TRACKED = (
 """(joint or landmark of the body, BlazePose keypoint) pairs that mark the same place."""
 
 TRACKED_KEYPOINTS = tuple(BLAZEPOSE_33.index(keypoint) for _, keypoint in TRACKED)
+
+
+def _blazepose_place(keypoint):
+    """BlazePose's own hand points mark knuckles; its toe is the big one, its eye centres the eyes."""
+    side, _, part = keypoint.partition("_")
+    if part.startswith("hand_"):
+        return f"{side}_{_hand_place(part.removeprefix('hand_'))}"
+    knuckles = {"pinky": "pinky1", "index": "index1", "thumb": "thumb2"}
+    names = {"eye_centre": "eye", "foot_index": "big_toe"} | knuckles
+    return f"{side}_{names[part]}" if part in names else keypoint
+
+
+def _hand_place(keypoint):
+    """SMPL-H numbers a finger's joints from its root."""
+    finger, _, part = keypoint.partition("_")
+    if not part or part == "tip":
+        return keypoint
+    return finger + str((("cmc", "mcp", "ip") if finger == "thumb" else ("mcp", "pip", "dip")).index(part) + 1)
+
+
+def _smpl_place(keypoint):
+    """The paper's finger roots are SMPL-H's first finger joints."""
+    return keypoint.replace("_mcp", "1")
+
+
+BODY_PLACES = {
+    BLAZEPOSE_33.name: tuple(map(_blazepose_place, BLAZEPOSE_33.names)),
+    BLAZEPOSE_33_KNUCKLES.name: tuple(map(_blazepose_place, BLAZEPOSE_33_KNUCKLES.names)),
+    SMPL_33.name: tuple(map(_smpl_place, SMPL_33.names)),
+}
+"""For each keypoint of a body definition, the joint or landmark of the body that marks its place."""
+
+
+def hand_places(side):
+    """For each of HAND_21's keypoints, the joint or landmark of the body that marks its place on that side's hand."""
+    return tuple(f"{side}_{_hand_place(keypoint)}" for keypoint in HAND_21.names)
 
 
 @dataclass

@@ -1,0 +1,175 @@
+"""Training of BodyIKNet and HandIKNet: Eq. 15 of Zhou et al. 2021 with the weights of its supplementary (Sec. 3).
+
+The paper trains with Adam at a fixed rate of 1e-4 for as long as it takes. Here the rate starts higher and falls along a cosine,
+which gets there in the hours that a CPU allows; `learning_rate` and `final_rate` at 1e-4 give the paper's schedule.
+"""
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save
+
+from ..contract.npz_file import FileError, write_whole
+from ..networks.iknet import LAYOUTS, IKNet
+
+LOSS_WEIGHTS = {
+    "body": {"scale": 0.1, "shape": 0.001, "rotation": 1.0, "posed": 20.0, "rest": 0.1},
+    "hand": {"scale": 0.1, "shape": 0.001, "rotation": 10.0, "posed": 20.0, "rest": 0.1},
+}
+"""The lambdas of Eq. 15: alpha, beta, theta, chi, chi-bar."""
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+class TrainingError(FileError):
+    """A training that cannot start or go on. The message is one sentence for the user."""
+
+
+@dataclass(frozen=True)
+class IKNetTraining:
+    """Settings of one training. part: 'body' or 'hand'; definition: the keypoints' name; batch size and number of steps;
+    learning rates at the start and at the end of the cosine; seed of everything that is drawn."""
+
+    part: str = "body"
+    definition: str = "blazepose_33_knuckles"
+    steps: int = 60_000
+    batch: int = 512
+    learning_rate: float = 1e-3
+    final_rate: float = 1e-6
+    warm_up: int = 500
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.part not in LOSS_WEIGHTS or self.definition not in LAYOUTS:
+            raise TrainingError(f"There is no IKNet for the {self.part} on {self.definition} keypoints.")
+        if self.steps < 1 or self.batch < 1:
+            raise TrainingError(f"Steps and batch should be at least 1, got {self.steps} and {self.batch}.")
+
+
+def iknet_losses(pose, keypoints, sample):
+    """The five terms of Eq. 15, each a mean over the batch.
+
+    pose: `IKNetPose`; keypoints: `BoundKeypoints`; sample: `IKSample`. L2 is read as the Euclidean norm, a vector at a time (a
+    joint's rotation, a keypoint), in metres of the true body: squared, the paper's weights would leave a centimetre of error
+    next to nothing. alpha is compared by its logarithm, as a ratio.
+    """
+    rest_joints, rest = keypoints.rest(pose.betas)
+    _, posed, _ = keypoints(pose.betas, pose.rotations)
+    # Too large a body at too small a scale covers the keypoints as well: what counts is the size in the keypoints' units.
+    ratio = (pose.scale / sample.scale)[:, None, None]
+    return {
+        "scale": (pose.scale / sample.scale).log().abs().mean(),
+        "shape": (pose.betas - sample.betas).norm(dim=-1).mean(),
+        "rotation": (pose.rotations - sample.rotations).flatten(-2).norm(dim=-1).mean(),
+        "posed": (ratio * posed - sample.posed).norm(dim=-1).mean(),
+        "rest": (ratio * (rest - rest_joints[:, :1]) - sample.rest).norm(dim=-1).mean(),
+    }
+
+
+class IKNetTrainer:
+    """One training run in a folder: its checkpoint, its log, and at the end its weights.
+
+    A step depends on the settings and its number alone, so that a run that was stopped and resumed ends with the same weights.
+    """
+
+    def __init__(self, settings, maker, folder, device="cpu"):
+        """maker: the `SampleMaker` of the training motions. Raises `TrainingError` if the folder holds another run."""
+        self.settings, self.maker, self.folder = settings, maker, Path(folder)
+        self.device = torch.device(device)
+        torch.manual_seed(settings.seed)
+        self.network = IKNet(LAYOUTS[settings.definition]).to(self.device)
+        self.keypoints = maker.keypoints.to(self.device)
+        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=settings.learning_rate)
+        self.step = 0
+        self._resume()
+
+    def run(self, log=print, log_seconds=60, save_seconds=300):
+        """Trains to the end and returns the network. One log line a minute; Ctrl-C saves a checkpoint and passes on."""
+        started, logged, saved = self.step, time.monotonic(), time.monotonic()
+        begin, totals, counted = time.monotonic(), {}, 0
+        try:
+            while self.step < self.settings.steps:
+                losses = self.train_step()
+                totals = {name: totals.get(name, 0.0) + value for name, value in losses.items()}
+                counted += 1
+                now = time.monotonic()
+                if now - logged > log_seconds or self.step == self.settings.steps:
+                    pace = (self.step - started) / (now - begin)
+                    log(self._describe({name: float(value) / counted for name, value in totals.items()}, pace))
+                    logged, totals, counted = now, {}, 0
+                if now - saved > save_seconds:
+                    self.save_checkpoint()
+                    saved = now
+        finally:
+            self.save_checkpoint()
+        return self.network.eval()
+
+    def train_step(self):
+        """One step of Adam on a fresh batch; returns the terms of the loss."""
+        settings = self.settings
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.learning_rate(self.step)
+        generator = torch.Generator().manual_seed((settings.seed + 1) * 1_000_003 + self.step)
+        sample = type(drawn := self.maker.draw(settings.batch, generator))(*(item.to(self.device) for item in drawn))
+        # Half precision where it is safe: the layers. Geometry and losses stay in single precision.
+        with torch.autocast(self.device.type, dtype=torch.bfloat16):
+            pose = self.network(sample.points, sample.confidence, sample.reference)
+        losses = iknet_losses(pose, self.keypoints, sample)
+        weights = LOSS_WEIGHTS[settings.part]
+        total = sum(weights[name] * loss for name, loss in losses.items())
+        self.optimiser.zero_grad(set_to_none=True)
+        total.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 10.0)
+        self.optimiser.step()
+        self.step += 1
+        return {"total": total.detach()} | {name: loss.detach() for name, loss in losses.items()}
+
+    def learning_rate(self, step):
+        """Linear warm-up, then half a cosine from `learning_rate` to `final_rate`."""
+        settings = self.settings
+        progress = step / max(settings.steps, 1)
+        falling = settings.final_rate + (settings.learning_rate - settings.final_rate) * (1 + np.cos(np.pi * progress)) / 2
+        return float(falling * min(1, (step + 1) / settings.warm_up))
+
+    def _describe(self, losses, pace):
+        terms = " ".join(f"{name} {value:.4f}" for name, value in losses.items())
+        return f"step {self.step}/{self.settings.steps} {terms} lr {self.learning_rate(self.step):.2e} {pace:.1f} steps/s"
+
+    def save_checkpoint(self):
+        """Everything a resumed run needs, in one file that is written whole."""
+        tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        for index, state in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"adam.{index}.{name}": value for name, value in state.items()}
+        metadata = {"settings": json.dumps(asdict(self.settings)), "step": str(self.step)}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_whole(self.folder / CHECKPOINT, save({k: v.contiguous() for k, v in tensors.items()}, metadata))
+
+    def _resume(self):
+        path = self.folder / CHECKPOINT
+        if not path.is_file():
+            return
+        metadata = read_metadata(path)
+        if json.loads(metadata["settings"]) != asdict(self.settings):
+            raise TrainingError(f"{self.folder} holds a training with other settings: choose another folder with -o.")
+        tensors = load_file(path, device=str(self.device))
+        weights = {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
+        self.network.load_state_dict(weights)
+        states = self.optimiser.state_dict()
+        for name, value in tensors.items():
+            if name.startswith("adam."):
+                _, index, key = name.split(".")
+                states["state"].setdefault(int(index), {})[key] = value
+        self.optimiser.load_state_dict(states)
+        self.step = int(metadata["step"])
+
+
+def read_metadata(path):
+    """The text entries of a safetensors file's header."""
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        return file.metadata() or {}
