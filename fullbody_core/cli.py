@@ -54,6 +54,7 @@ def make_parser():
     add_demo(commands)
     add_capture(commands)
     add_blend(commands)
+    add_train(commands)
     add_evaluate(commands)
     return parser
 
@@ -75,6 +76,8 @@ def add_capture_settings(command):
     from .camera import DEFAULT_FOV
 
     command.add_argument("--detector", choices=("auto", "mediapipe"), default="auto")
+    help_ik = "inverse kinematics: the trained networks or the closed form (default: the networks)"
+    command.add_argument("--ik", choices=("auto", "iknet", "analytic"), default="auto", help=help_ik)
     help_fov = f"field of view in degrees across the longer side of the picture (default {DEFAULT_FOV:g})"
     command.add_argument("--fov", type=float, default=DEFAULT_FOV, metavar="DEG", help=help_fov)
     command.add_argument("--body", default="open", metavar="open|FILE", help="body model (default: the open body)")
@@ -86,7 +89,9 @@ def add_capture_settings(command):
 def capture_settings(options):
     from .pipeline import CaptureSettings
 
-    return CaptureSettings(detector=options.detector, fov=options.fov, body=options.body, smooth=options.smooth)
+    return CaptureSettings(
+        detector=options.detector, ik=options.ik, fov=options.fov, body=options.body, smooth=options.smooth
+    )
 
 
 def run_capture(options):
@@ -165,10 +170,7 @@ def run_demo(options):
     from .contract.npz_file import write_whole
 
     find_blender(options.blender)  # before the work, not after it
-    try:
-        options.output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"Cannot make the folder {options.output}: {error.strerror}.") from error
+    make_folder(options.output)
     place = options.output / "demo"
     # A copy beside the results, so that the .blend finds its background.
     write_whole(f"{place}.mp4", (importlib.resources.files("fullbody_core") / "assets" / "demo.mp4").read_bytes())
@@ -180,6 +182,66 @@ def run_demo(options):
     print(f"Open {place}.blend in Blender and press space; {place}.png shows the video and the character side by side.")
 
 
+def add_train(commands):
+    command = commands.add_parser("train", help="train a network")
+    what = command.add_subparsers(required=True, metavar="NET")
+    iknet = what.add_parser("iknet", help="BodyIKNet or HandIKNet", description="Trains an inverse-kinematics network.")
+    iknet.add_argument("--part", choices=("body", "hand"), required=True)
+    help_keypoints = "the body keypoints it is for (default: blazepose)"
+    iknet.add_argument("--keypoints", choices=("blazepose", "smpl"), default="blazepose", help=help_keypoints)
+    iknet.add_argument("--data", type=Path, metavar="FOLDER", help="motions in AMASS format (the hand needs none)")
+    iknet.add_argument(
+        "--noise", type=Path, metavar="NOISE.npz", help="errors of the detector (default: MediaPipe's, measured)"
+    )
+    iknet.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FOLDER", help="run folder; a stopped run goes on"
+    )
+    iknet.add_argument("--steps", type=int, default=60_000)
+    iknet.add_argument("--batch", type=int, default=512)
+    iknet.add_argument("--seed", type=int, default=0)
+    iknet.add_argument("--device", default="auto", help="cuda, cpu, or auto (default)")
+    iknet.set_defaults(run=run_train_iknet)
+
+
+def run_train_iknet(options):
+    from .train.iknet import IKNetTraining, make_trainer, write_weights
+
+    if options.part == "body" and options.data is None:
+        raise UsageError("BodyIKNet learns from motions: give a folder of AMASS-format files with --data.")
+    definition = {"hand": "hand_21"}.get(options.part, IKNET_DEFINITIONS[options.keypoints])
+    settings = IKNetTraining(
+        part=options.part, definition=definition, steps=options.steps, batch=options.batch, seed=options.seed
+    )
+    trainer = make_trainer(settings, options.data, load_noise(options.noise), options.output, pick_device(options.device))
+    make_folder(options.output)
+    with open(options.output / "train.log", "a", encoding="utf-8") as log_file:
+
+        def log(line):
+            print(line, flush=True)
+            print(line, file=log_file, flush=True)
+
+        trainer.run(log)
+    path = options.output / f"iknet_{definition}.safetensors"
+    write_weights(trainer, path)
+    print(f"Weights: {path}")
+
+
+IKNET_DEFINITIONS = {"blazepose": "blazepose_33_knuckles", "smpl": "smpl_33"}
+
+
+def load_noise(path):
+    """The detector's measured errors: a file's, or those that come with the project."""
+    from .synth.detector_noise import DetectorNoise
+
+    return DetectorNoise.load(path or importlib.resources.files("fullbody_core") / "assets" / "mediapipe_noise.npz")
+
+
+def pick_device(name):
+    import torch
+
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+
 def add_evaluate(commands):
     command = commands.add_parser("evaluate", help="measure quality and speed")
     what = command.add_subparsers(required=True, metavar="WHAT")
@@ -187,6 +249,22 @@ def add_evaluate(commands):
     clip.add_argument("videos", type=Path, nargs="+", metavar="VIDEO")
     add_capture_settings(clip)
     clip.set_defaults(run=run_evaluate_clip)
+    ik = what.add_parser("ik", help="IKNet beside the closed form and a long optimisation, on held-out motions")
+    add_motion_data(ik)
+    ik.add_argument("--poses", type=int, default=2000, help="how many of each kind (default: 2000)")
+    ik.set_defaults(run=run_evaluate_ik)
+
+
+def add_motion_data(command):
+    command.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="motions in AMASS format")
+    help_noise = "errors of the detector (default: MediaPipe's, measured)"
+    command.add_argument("--noise", type=Path, metavar="NOISE.npz", help=help_noise)
+
+
+def run_evaluate_ik(options):
+    from .evaluate.ik import evaluate_ik, format_ik_reports
+
+    print(format_ik_reports(*evaluate_ik(options.data, load_noise(options.noise), options.poses)))
 
 
 def run_evaluate_clip(options):
@@ -206,6 +284,14 @@ def check_writable(path):
         raise UsageError(f"Cannot write {path}: the folder {folder} does not exist.")
     if path.is_dir() or not os.access(folder, os.W_OK):
         raise UsageError(f"Cannot write {path}: choose a file name in a folder you may write to.")
+
+
+def make_folder(path):
+    """Makes a folder for the output where there is none. Raises `UsageError`."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"Cannot make the folder {path}: {error.strerror}.") from error
 
 
 def progress_bar(label):

@@ -10,7 +10,6 @@ import numpy as np
 from .camera import rays, solve_translation
 from .contract.frames import matrix_to_quaternion, quaternion_to_matrix
 from .contract.skeleton import BLAZEPOSE_33, PART_JOINTS
-from .ik.analytic import solve_pose
 from .ik.rest_skeleton import TRACKED_KEYPOINTS, RestSkeleton
 from .smoothing import DEPTH, KEYPOINTS, SIGHT, smooth_positions, smooth_rotations
 from .swing_twist import smoothstep
@@ -38,15 +37,15 @@ def smooth_keypoints(keypoints, timestamps, valid):
     return replace(keypoints, body3d=smooth_positions(keypoints.body3d, timestamps, valid[:, 0], KEYPOINTS))
 
 
-def solve_motion(keypoints, skeleton, matrix, valid):
+def solve_motion(keypoints, skeleton, matrix, valid, solver):
     """Joint rotations and the pelvis's place, by turns: pose, place, draw the keypoints onto their lines of sight.
 
     A detector's 3D points are seldom exactly under its 2D points. Those in the image are the surer ones, so each point keeps
-    its depth and moves sideways onto its line of sight, as far as it is seen.
+    its depth and moves sideways onto its line of sight, as far as it is seen. solver: `IKNetSolver` or `AnalyticSolver`.
     """
     weights = sight_weights(keypoints) * valid[:, :1]
     for _ in range(LIFT_ROUNDS):
-        rotations = solve_pose(keypoints, skeleton.joints)
+        rotations = solver.solve_pose(keypoints, skeleton)
         pelvis = place(skeleton, rotations, keypoints, matrix)
         hips = skeleton.place(("left_hip", "right_hip"), *skeleton.pose(rotations)).mean(1)
         keypoints = draw_to_sight(keypoints, weights, hips + pelvis, matrix)

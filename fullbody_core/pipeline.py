@@ -15,11 +15,13 @@ from .contract.frames import matrix_to_axis_angle
 from .contract.skeleton import BLAZEPOSE_33, JOINT_NAMES, full_keypoint_names
 from .detect.keypoints import SEEN, Keypoints
 from .ground import stand_on_floor
+from .ik.analytic import AnalyticSolver
 from .ik.bone_lengths import fit_shape, measure_bones
 from .ik.rest_skeleton import TRACKED_KEYPOINTS, RestSkeleton
 from .motion import hold_through_holes, smooth_keypoints, smooth_motion, solve_motion
 from .read_ahead import decoded_ahead
 from .video import open_video
+from .weights import WeightsAbsent
 
 
 class CaptureFailure(ValueError):
@@ -28,9 +30,11 @@ class CaptureFailure(ValueError):
 
 @dataclass(frozen=True)
 class CaptureSettings:
-    """detector: 'auto' or 'mediapipe'; fov: degrees across the longer side; body: 'open' or a body file; smooth: One-Euro."""
+    """detector: 'auto' or 'mediapipe'; ik: 'auto', 'iknet' or 'analytic'; fov: degrees across the longer side; body: 'open' or a
+    body file; smooth: One-Euro."""
 
     detector: str = "auto"
+    ik: str = "auto"
     fov: float = DEFAULT_FOV
     body: str = "open"
     smooth: bool = True
@@ -43,6 +47,7 @@ def capture(path, settings=CaptureSettings(), progress=lambda frames, **_: frame
     unusable video, `BodyModelError` for an unusable body and `CaptureFailure` when nobody is found.
     """
     body = load_body(settings.body)
+    solver, notes = make_solver(settings.ik, body)
     video = open_video(path)
     matrix = camera_matrix(video.image_size, settings.fov)
     timestamps, seen, models = detect_keypoints(video, settings.detector, progress)
@@ -52,7 +57,7 @@ def capture(path, settings=CaptureSettings(), progress=lambda frames, **_: frame
     skeleton = RestSkeleton.of_body(body, betas)
     if settings.smooth:
         keypoints = smooth_keypoints(keypoints, timestamps, valid)
-    motion = solve_motion(keypoints, skeleton, matrix, valid)
+    motion = solve_motion(keypoints, skeleton, matrix, valid, solver)
     if not motion.valid[:, 0].any():
         raise CaptureFailure(
             f"Nobody was found in {path}: use a clip that shows one person from the head to the hips or further."
@@ -65,12 +70,13 @@ def capture(path, settings=CaptureSettings(), progress=lambda frames, **_: frame
         "software": {"fullbody": __version__},
         "source": {"path": str(video.path.resolve()), "name": video.path.name},
         "detector": {"name": models["detector"], "keypoints": BLAZEPOSE_33.name},
-        "models": {**models["files"], "body": body.sha256},
+        "ik": {"name": solver.name},
+        "models": {**models["files"], **solver.sha256, "body": body.sha256},
         "body": {"name": body.meta.get("name", ""), "licence": body.meta.get("licence", ""), "file": settings.body},
         "settings": asdict(settings),
-        "warnings": list(video.warnings),
+        "warnings": notes + list(video.warnings),
     }
-    return clip, list(video.warnings)
+    return clip, notes + list(video.warnings)
 
 
 def make_detector(name):
@@ -80,6 +86,25 @@ def make_detector(name):
     from .detect.mediapipe import MediaPipeDetector
 
     return MediaPipeDetector()
+
+
+def make_solver(name, body):
+    """The inverse kinematics of a name for a body, and notes for the user.
+
+    'auto' takes IKNet and falls back to the closed form where its weights are absent or were trained on another body.
+    """
+    if name not in ("auto", "iknet", "analytic"):
+        raise ValueError(f"There is no inverse kinematics {name!r}: choose auto, iknet or analytic.")
+    if name == "analytic":
+        return AnalyticSolver(), []
+    from .ik.iknet import IKNetSolver, OtherBody
+
+    try:
+        return IKNetSolver.load(body), []
+    except (WeightsAbsent, OtherBody) as error:
+        if name == "iknet":
+            raise
+        return AnalyticSolver(), [f"{error} The closed form solves the pose instead."]
 
 
 def detect_keypoints(video, detector_name, progress):
@@ -99,7 +124,7 @@ def detect_keypoints(video, detector_name, progress):
         frames.close()
         detector.close()
     models = {"detector": detector.name, "files": detector.models}
-    return np.array(timestamps), Keypoints.stack(found), models
+    return np.array(timestamps), Keypoints.stack(found).without_broken_points(), models
 
 
 def decide_valid(keypoints):

@@ -24,7 +24,9 @@ class BoundKeypoints(nn.Module):
         self.tree = KinematicTree(parents)
         joints = [JOINT_INDEX[name] for name in joint_names]
         placed = [_place_of(body, place) for place in places]
-        self.register_buffer("carriers", torch.tensor([_carrier(body, joint, joints) for joint, *_ in placed]), persistent=False)
+        self.register_buffer(
+            "carriers", torch.tensor([_carrier(body, joint, joints) for joint, *_ in placed]), persistent=False
+        )
 
         def keep(name, values):
             self.register_buffer(name, torch.as_tensor(np.asarray(values), dtype=dtype), persistent=False)

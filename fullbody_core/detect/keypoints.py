@@ -61,6 +61,29 @@ class Keypoints:
         """T single frames as one sequence with a leading T axis."""
         return cls(*(np.stack([getattr(frame, item.name) for frame in frames]) for item in fields(cls)))
 
+    def without_broken_points(self):
+        """The same, with every part that holds a number that is not finite counted as not found."""
+        body = np.isfinite(self.body2d).all(-1) & np.isfinite(self.body3d).all(-1) & np.isfinite(self.body_confidence)
+        hands = np.isfinite(self.hand2d).all((-2, -1)) & np.isfinite(self.hand3d).all((-2, -1))
+        hands &= np.isfinite(self.hand_confidence)
+        face = np.isfinite(self.face3d).all((-2, -1)) & np.isfinite(self.face_confidence)
+        box = np.isfinite(self.person_box).all(-1, keepdims=True)
+
+        def keep(values, found):
+            return np.where(found.reshape(found.shape + (1,) * (values.ndim - found.ndim)), values, 0.0)
+
+        return Keypoints(
+            body2d=keep(self.body2d, body),
+            body3d=keep(self.body3d, body),
+            body_confidence=keep(self.body_confidence, body),
+            hand2d=keep(self.hand2d, hands),
+            hand3d=keep(self.hand3d, hands),
+            hand_confidence=keep(self.hand_confidence, hands),
+            face3d=keep(self.face3d, face),
+            face_confidence=keep(self.face_confidence, face),
+            person_box=np.where(box, self.person_box, 0.0),
+        )
+
 
 class Detector(Protocol):
     """Finds the keypoints of one person. Frames are given in order; a detector may track from one to the next."""

@@ -17,6 +17,7 @@ from ..detect.keypoints import SEEN
 from ..ik.rest_skeleton import TRACKED_KEYPOINTS, RestSkeleton
 from ..pipeline import CaptureSettings, capture
 from ..video import open_video
+from .table import format_table
 
 
 @dataclass
@@ -111,5 +112,4 @@ def format_reports(reports):
         )
         for report in reports
     ]
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in [header, *rows])
+    return format_table(header, rows)

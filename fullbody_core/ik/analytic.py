@@ -29,6 +29,7 @@ from ..swing_twist import (
     unit,
 )
 from .analytic_hand import palm_orientation, solve_fingers
+from .face_mesh import head_from_mesh
 
 UP, LEFT, FORWARD = np.array([0.0, 1, 0]), np.array([1.0, 0, 0]), np.array([0.0, 0, 1])
 """Axes of the rest frame, named from the person."""
@@ -45,9 +46,6 @@ EYES_ABOVE_MOUTH = np.array([0.0, np.cos(np.radians(9)), -np.sin(np.radians(9))]
 FOOT_SLOPE = np.radians(15)
 """How much lower than its heel BlazePose puts the toe of a flat foot: 12 to 30 degrees on standing people, and less seen from
 the side."""
-
-FACE_MESH_LEFT_EYE, FACE_MESH_RIGHT_EYE, FACE_MESH_FOREHEAD, FACE_MESH_CHIN = 263, 33, 10, 152
-"""Outer eye corners and the ends of the mid-line of MediaPipe's face mesh."""
 
 NECK_LIMIT, COLLAR_LIMIT, ANKLE_LIMIT, WRIST_LIMIT = np.radians([85, 25, 60, 85])
 
@@ -66,6 +64,17 @@ def solve_pose(keypoints: Keypoints, rest_joints):
         solver.arm(side)
         solver.hand(side)
     return solver.relative_rotations()
+
+
+class AnalyticSolver:
+    """`solve_pose` for the pipeline, in the form that `IKNetSolver` has."""
+
+    name = "analytic"
+    sha256 = {}
+
+    def solve_pose(self, keypoints, skeleton):
+        """Rotations [T, 52, 3, 3] for a `RestSkeleton`."""
+        return solve_pose(keypoints, skeleton.joints)
 
 
 class _BodySolver:
@@ -130,10 +139,7 @@ class _BodySolver:
         eyes = self.point("left_eye_centre") + self.point("right_eye_centre")
         eyes_above_mouth = (eyes - self.point("left_mouth") - self.point("right_mouth")) / 2
         head = axes_rotation(LEFT, EYES_ABOVE_MOUTH, ears, eyes_above_mouth)
-        mesh = self.keypoints.face3d
-        eye_line = mesh[:, FACE_MESH_LEFT_EYE] - mesh[:, FACE_MESH_RIGHT_EYE]
-        mid_line = mesh[:, FACE_MESH_FOREHEAD] - mesh[:, FACE_MESH_CHIN]
-        meshed = axes_rotation(LEFT, UP, eye_line, mid_line)
+        meshed = head_from_mesh(self.keypoints.face3d)
         head = np.where((self.keypoints.face_confidence > 0)[:, None, None], meshed, head)
         relative = limit_angle(transpose(chest) @ head, NECK_LIMIT)
         relative = fraction_of(relative, self.seen("nose"))

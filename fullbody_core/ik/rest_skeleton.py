@@ -83,6 +83,12 @@ class RestSkeleton:
         joints, orientations = forward_kinematics(self.joints, rotations, PARENTS)
         return joints - joints[:, :1], orientations
 
+    def at_rest(self, names):
+        """Rest places [N, 3] m of joints or landmarks by name."""
+        return np.stack(
+            [self.joints[JOINT_INDEX[name]] if name in JOINT_INDEX else self.landmarks[name][1] for name in names]
+        )
+
     def place(self, names, joints, orientations):
         """Posed places [T, N, 3] m of joints or landmarks by name; `joints` and `orientations` as from `pose`."""
         return np.stack([self._place(name, joints, orientations) for name in names], 1)

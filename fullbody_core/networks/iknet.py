@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from ..contract.frames import REST_TO_CAMERA
+from ..contract.npz_file import FileError
 from ..contract.skeleton import (
     BLAZEPOSE_33_KNUCKLES,
     BLAZEPOSE_BONES,
@@ -28,6 +29,8 @@ from ..contract.skeleton import (
     SMPL_33,
     KeypointDefinition,
 )
+
+FORMAT_NAME, FORMAT_VERSION = "fullbody-iknet", 1
 
 SHAPE_SIZE = 16
 
@@ -176,7 +179,7 @@ class IKNet(nn.Module):
         keep("trunk", list(layout.trunk))
         keep("facing_camera", REST_TO_CAMERA, torch.float32)
         # 6D of the identity: a fresh network answers with the rest pose.
-        keep("identity", [1.0, 0, 0, 1, 0, 0], torch.float32)
+        keep("identity", [1.0, 0, 0, 0, 1, 0], torch.float32)
 
     def forward(self, points, confidence, reference):
         """points [B, K, 3] in any unit, camera axes; confidence [B, K] in 0..1; reference [B, K, 3] m: the person at rest.
@@ -226,8 +229,9 @@ class IKNet(nn.Module):
 
     def centre(self, points, gate):
         """Points [B, K, 3] about the middle of the trunk that is seen."""
-        weight = gate[:, self.trunk, None] + 1e-6
-        return points - (points[:, self.trunk] * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True)
+        weight = gate[:, self.trunk, None]
+        middle = (points[:, self.trunk] * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp(min=1e-6)
+        return points - middle
 
     def find_heading(self, points, gate, reference):
         """Rotation [B, 3, 3] from the rest axes to the camera's that brings the resting trunk nearest to the seen one.
@@ -237,11 +241,36 @@ class IKNet(nn.Module):
         trunk = points[:, self.trunk] * gate[:, self.trunk, None]
         covariance = trunk.transpose(1, 2) @ reference[:, self.trunk]
         with torch.no_grad():
-            return roma.special_procrustes(covariance.float() + 1e-3 * self.facing_camera)
+            return roma.special_procrustes(covariance.float() + 1e-6 * self.facing_camera)
 
     def bone_directions(self, points):
         bones = points[:, self.child] - points[:, self.parent]
         return bones / bones.norm(dim=-1, keepdim=True).clamp(min=1e-6)
+
+    def to_tensors(self, reference):
+        """(tensors in half precision, text metadata) to store. reference [K, 3] m: the mean body it was trained on, at rest."""
+        tensors = {name: value.detach().half().contiguous() for name, value in self.state_dict().items()}
+        metadata = {"format": FORMAT_NAME, "version": str(FORMAT_VERSION), "definition": self.layout.definition.name}
+        return tensors | {"reference": reference.float().contiguous()}, metadata
+
+    @classmethod
+    def from_tensors(cls, tensors, metadata):
+        """(network, reference [K, 3] m) from what `to_tensors` gave. Raises `FileError` that names the first misfit."""
+        if metadata.get("format") != FORMAT_NAME or metadata.get("version") != str(FORMAT_VERSION):
+            raise FileError(f"These are not IKNet weights of format {FORMAT_VERSION}, got {metadata.get('format')!r}.")
+        if metadata.get("definition") not in LAYOUTS:
+            raise FileError(f"There is no IKNet for {metadata.get('definition')!r} keypoints: update fullbody.")
+        network = cls(LAYOUTS[metadata["definition"]])
+        expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+        expected["reference"] = (len(network.layout.definition), 3)
+        if misfits := {name for name, _ in expected.items() ^ {n: tuple(v.shape) for n, v in tensors.items()}.items()}:
+            raise FileError(f"The IKNet weights' {min(misfits)} is missing, unknown, or of another shape.")
+        if not all(torch.isfinite(value).all() for value in tensors.values()):
+            raise FileError("The IKNet weights hold numbers that are not finite.")
+        tensors = {name: value.float() for name, value in tensors.items()}
+        reference = tensors.pop("reference")
+        network.load_state_dict(tensors)
+        return network.eval().requires_grad_(False), reference
 
 
 class ResidualBlock(nn.Module):

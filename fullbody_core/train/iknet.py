@@ -11,10 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 
+from ..body.open_body import load_body
 from ..contract.npz_file import FileError, write_whole
-from ..networks.iknet import LAYOUTS, IKNet
+from ..networks.iknet import LAYOUTS, SHAPE_SIZE, IKNet
+from ..weights import read_tensors
+from .iknet_samples import BodyPoses, HandPoses, SampleMaker
+from .keypoint_noise import KeypointNoise
+from .motions import load_motions
 
 LOSS_WEIGHTS = {
     "body": {"scale": 0.1, "shape": 0.001, "rotation": 1.0, "posed": 20.0, "rest": 0.1},
@@ -152,10 +157,9 @@ class IKNetTrainer:
         path = self.folder / CHECKPOINT
         if not path.is_file():
             return
-        metadata = read_metadata(path)
+        tensors, metadata = read_tensors(path)
         if json.loads(metadata["settings"]) != asdict(self.settings):
             raise TrainingError(f"{self.folder} holds a training with other settings: choose another folder with -o.")
-        tensors = load_file(path, device=str(self.device))
         weights = {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
         self.network.load_state_dict(weights)
         states = self.optimiser.state_dict()
@@ -167,9 +171,20 @@ class IKNetTrainer:
         self.step = int(metadata["step"])
 
 
-def read_metadata(path):
-    """The text entries of a safetensors file's header."""
-    from safetensors import safe_open
+def make_trainer(settings, data, noise, folder, device="cpu"):
+    """The trainer of one IKNet on the open body.
 
-    with safe_open(path, "pt") as file:
-        return file.metadata() or {}
+    data: folder of AMASS-format motions (not needed for a hand); noise: `DetectorNoise`. Raises `MotionDataError`,
+    `TrainingError`.
+    """
+    body, layout = load_body("open"), LAYOUTS[settings.definition]
+    poses = HandPoses(body) if settings.part == "hand" else BodyPoses(load_motions(data, held_out=False))
+    return IKNetTrainer(settings, SampleMaker(layout, body, poses, KeypointNoise(noise, layout)), folder, device)
+
+
+def write_weights(trainer, path):
+    """Writes a trained network's weights in half precision, with the mean body's keypoints to know that body by."""
+    network = trainer.network.to("cpu")
+    mean = trainer.keypoints.to("cpu").rest(torch.zeros(1, SHAPE_SIZE))[1][0]
+    tensors, metadata = network.to_tensors(mean)
+    write_whole(path, save(tensors, metadata))

@@ -150,6 +150,7 @@ def random_rotations(count, generator):
 
 def random_cameras(count, generator):
     """World-to-camera rotations [count, 3, 3]: any azimuth, looking down by about 5 degrees, hardly rolled."""
+
     def about(axis, angle):
         turn = torch.zeros(count, 3)
         turn[:, axis] = angle

@@ -1,0 +1,61 @@
+"""The project's own weights: found by their entry in weights_manifest.json, opened only if every byte and shape is as listed."""
+
+import hashlib
+import json
+import sysconfig
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from .contract.npz_file import FileError
+
+MANIFEST_NAME = "weights_manifest.json"
+
+
+class WeightsError(FileError):
+    """Weights that cannot be used. The message is one sentence for the user."""
+
+
+class WeightsAbsent(WeightsError):
+    """Weights that are not there at all, where something else may do instead."""
+
+
+def manifest_path():
+    """The manifest beside the sources, or where an installed package keeps it. Raises `WeightsError`."""
+    installed = Path(sysconfig.get_path("data")) / "share" / "fullbody-mocap" / MANIFEST_NAME
+    for path in (Path(__file__).parents[1] / MANIFEST_NAME, installed):
+        if path.is_file():
+            return path
+    raise WeightsError(f"{MANIFEST_NAME} is missing: install fullbody again.")
+
+
+def find_entry(weights_id):
+    """The manifest's entry of that id. Raises `WeightsAbsent`."""
+    entries = json.loads(manifest_path().read_text(encoding="utf-8"))["entries"]
+    for entry in entries:
+        if entry["id"] == weights_id:
+            return entry
+    raise WeightsAbsent(f"{MANIFEST_NAME} lists no weights called {weights_id}.")
+
+
+def load_shipped(weights_id):
+    """(tensors, metadata, sha256) of one of the project's own files. Raises `WeightsAbsent` or `WeightsError`."""
+    (file,) = find_entry(weights_id)["files"]
+    path = Path(__file__).parent / file["path"]
+    if not path.is_file():
+        raise WeightsAbsent(f"The weights {path.name} are missing: install fullbody again.")
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != file["sha256"]:
+        raise WeightsError(
+            f"The weights {path.name} are damaged (their sha256 is not the listed one): install fullbody again."
+        )
+    return *read_tensors(path), file["sha256"]
+
+
+def read_tensors(path):
+    """(tensors by name, text metadata) of a safetensors file. Raises `WeightsError`."""
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path} is not a safetensors file, or it was cut short.") from error
