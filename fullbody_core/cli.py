@@ -254,6 +254,31 @@ def add_evaluate(commands):
     ik.add_argument("--poses", type=int, default=2000, help="how many of each kind (default: 2000)")
     ik.set_defaults(run=run_evaluate_ik)
 
+    detector = what.add_parser("detector", help="MediaPipe on renders of the open body, where the truth is known")
+    detector.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="motions in AMASS format")
+    detector.add_argument(
+        "-o", "--output", type=Path, metavar="NOISE.npz", help="write its errors as a noise model for training"
+    )
+    detector.add_argument("--scenes", type=int, default=440, help="how many short scenes (default: 440, about half an hour)")
+    detector.set_defaults(run=run_evaluate_detector)
+
+
+def run_evaluate_detector(options):
+    try:
+        from .evaluate.detector import DetectorEvaluationError, evaluate_detector, format_report
+    except ModuleNotFoundError as error:
+        raise UsageError(f"Rendering needs {error.name}: install it with pip install 'fullbody-mocap[train]'.") from error
+    if options.output:
+        check_writable(options.output)
+    try:
+        report, noise = evaluate_detector(options.data, options.scenes, progress=progress_bar("Rendering", "scene"))
+    except DetectorEvaluationError as error:
+        raise UsageError(str(error)) from error
+    print(format_report(report))
+    if options.output:
+        noise.save(options.output)
+        print(f"Noise model: {options.output}")
+
 
 def add_motion_data(command):
     command.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="motions in AMASS format")
@@ -294,11 +319,11 @@ def make_folder(path):
         raise UsageError(f"Cannot make the folder {path}: {error.strerror}.") from error
 
 
-def progress_bar(label):
+def progress_bar(label, unit="frame"):
     """A function that wraps an iterator of frames in a progress bar (none where the output is not a terminal)."""
 
     def wrap(frames, total=None):
-        return tqdm(frames, total=total, desc=label, unit="frame", disable=None)
+        return tqdm(frames, total=total, desc=label, unit=unit, disable=None)
 
     return wrap
 

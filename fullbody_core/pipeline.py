@@ -21,7 +21,7 @@ from .ik.rest_skeleton import TRACKED_KEYPOINTS, RestSkeleton
 from .motion import hold_through_holes, smooth_keypoints, smooth_motion, solve_motion
 from .read_ahead import decoded_ahead
 from .video import open_video
-from .weights import WeightsAbsent
+from .weights import WeightsAbsent, WeightsUnsuited
 
 
 class CaptureFailure(ValueError):
@@ -97,11 +97,11 @@ def make_solver(name, body):
         raise ValueError(f"There is no inverse kinematics {name!r}: choose auto, iknet or analytic.")
     if name == "analytic":
         return AnalyticSolver(), []
-    from .ik.iknet import IKNetSolver, OtherBody
+    from .ik.iknet import IKNetSolver
 
     try:
         return IKNetSolver.load(body), []
-    except (WeightsAbsent, OtherBody) as error:
+    except (WeightsAbsent, WeightsUnsuited) as error:
         if name == "iknet":
             raise
         return AnalyticSolver(), [f"{error} The closed form solves the pose instead."]

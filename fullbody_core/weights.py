@@ -20,6 +20,10 @@ class WeightsAbsent(WeightsError):
     """Weights that are not there at all, where something else may do instead."""
 
 
+class WeightsUnsuited(WeightsError):
+    """Weights that are sound and made for something else, where something else may do instead."""
+
+
 def manifest_path():
     """The manifest beside the sources, or where an installed package keeps it. Raises `WeightsError`."""
     installed = Path(sysconfig.get_path("data")) / "share" / "fullbody-mocap" / MANIFEST_NAME

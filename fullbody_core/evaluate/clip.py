@@ -13,6 +13,7 @@ import numpy as np
 from ..body.open_body import load_body
 from ..camera import project
 from ..contract.frames import axis_angle_to_matrix
+from ..contract.skeleton import BLAZEPOSE_33, BODY_JOINTS
 from ..detect.keypoints import SEEN
 from ..ik.rest_skeleton import TRACKED_KEYPOINTS, RestSkeleton
 from ..pipeline import CaptureSettings, capture
@@ -22,7 +23,8 @@ from .table import format_table
 
 @dataclass
 class ClipReport:
-    """Figures of one clip. Rates in frames per second; shares 0..1; errors as a share of the person box's height."""
+    """Figures of one clip. Rates in frames per second; shares 0..1; errors as a share of the person box's height; jitter in
+    m/s^2 over `still_count` frames."""
 
     name: str
     frame_count: int
@@ -33,6 +35,8 @@ class ClipReport:
     holistic_hands_found: tuple
     reprojection_median: float
     reprojection_p90: float
+    jitter: float
+    still_count: int
 
 
 def evaluate_clip(path, settings=CaptureSettings()):
@@ -42,6 +46,7 @@ def evaluate_clip(path, settings=CaptureSettings()):
     capture_seconds = time.perf_counter() - start
     holistic_seconds, holistic_hands = run_holistic(path)
     errors = reprojection_errors(clip)
+    jitter, still_count = still_jitter(clip)
     return ClipReport(
         name=Path(path).name,
         frame_count=clip.frame_count,
@@ -52,6 +57,8 @@ def evaluate_clip(path, settings=CaptureSettings()):
         holistic_hands_found=holistic_hands,
         reprojection_median=float(np.median(errors)) if len(errors) else float("nan"),
         reprojection_p90=float(np.percentile(errors, 90)) if len(errors) else float("nan"),
+        jitter=jitter,
+        still_count=still_count,
     )
 
 
@@ -69,6 +76,29 @@ def reprojection_errors(clip):
     used = (detected[..., 2] >= SEEN) & clip.valid[:, :1]
     distance = np.linalg.norm(pixels - detected[..., :2], axis=-1)
     return distance[used] / np.broadcast_to(height, distance.shape)[used]
+
+
+STILL = 0.15
+"""Heights of the person box a second: slower than this, by the median of the seen keypoints, somebody stands still."""
+
+
+def still_jitter(clip):
+    """(mean acceleration in m/s^2 of the 22 body joints about the pelvis in still passages, number of their frames).
+
+    Stillness is read from the detected keypoints, so that it is the same for every solver. NaN without a still passage.
+    """
+    joints = clip.joints_camera[:, BODY_JOINTS] - clip.joints_camera[:, :1]
+    steps = np.maximum(np.diff(clip.timestamps), 1e-6)[:, None]
+    velocity = np.diff(joints, axis=0) / steps[..., None]
+    acceleration = np.linalg.norm(np.diff(velocity, axis=0), axis=-1) / ((steps[1:] + steps[:-1]) / 2)
+    height = np.maximum(clip.person_box[1:, 3] - clip.person_box[1:, 1], 1)[:, None]
+    body = clip.keypoints2d[:, : len(BLAZEPOSE_33)]
+    speed = np.linalg.norm(np.diff(body[..., :2], axis=0), axis=-1) / steps / height
+    seen = (body[1:, :, 2] >= SEEN) & (body[:-1, :, 2] >= SEEN)
+    speed = np.array([np.median(row[shown]) if shown.any() else np.inf for row, shown in zip(speed, seen)])
+    valid = clip.valid[:, 0]
+    still = (speed[1:] < STILL) & (speed[:-1] < STILL) & valid[2:] & valid[1:-1] & valid[:-2]
+    return float(acceleration[still].mean()) if still.any() else float("nan"), int(still.sum())
 
 
 def run_holistic(path):
@@ -97,6 +127,8 @@ def format_reports(reports):
         "Holistic L/R",
         "reproj. median",
         "p90",
+        "jitter",
+        "still",
     )
     rows = [
         (
@@ -109,6 +141,8 @@ def format_reports(reports):
             "{}/{}".format(*report.holistic_hands_found),
             f"{report.reprojection_median:.2%}",
             f"{report.reprojection_p90:.2%}",
+            f"{report.jitter:.2f}",
+            str(report.still_count),
         )
         for report in reports
     ]

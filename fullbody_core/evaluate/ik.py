@@ -19,7 +19,7 @@ from ..ik.analytic import solve_pose
 from ..ik.analytic_hand import palm_orientation, solve_fingers
 from ..ik.iknet import BODY_WEIGHTS, HAND_WEIGHTS, SMPL_WEIGHTS
 from ..ik.rest_skeleton import RestSkeleton
-from ..networks.iknet import SHAPE_SIZE, IKNet, IKNetPose, rotation_from_6d
+from ..networks.iknet import IKNet, IKNetPose, rotation_from_6d
 from ..train.iknet_samples import BodyPoses, HandPoses, IKSample, SampleMaker
 from ..train.keypoint_noise import KeypointNoise
 from ..train.motions import load_motions
@@ -33,7 +33,9 @@ LIMB_BONES = tuple(
 )
 
 OPTIMISATION_STEPS = 400
-"""Adam steps of the long optimisation: twice as many change its figures by less than a tenth of a millimetre."""
+
+HOLD = 1e-7
+"""m^2. Weight of one squared unit of the optimisation's rotations or betas against squared distances."""
 
 
 @dataclass
@@ -74,13 +76,13 @@ class IKEvaluation:
         poses = {
             ("IKNet", False): self.iknet(self.mean_reference),
             ("IKNet", True): self.iknet(self.true_reference),
-            ("optimisation", False): self.optimise(),
+            ("optimisation", False): self.optimise(self.iknet(self.mean_reference)),
         }
         if self.layout.definition.names[: len(BLAZEPOSE_33)] == BLAZEPOSE_33.names or self.hand:
             poses["closed form", True] = self.closed_form()
         return [self.measure(method, told, pose) for (method, told), pose in poses.items()]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def iknet(self, reference):
         """IKNet's answers. Told the shape, its rotations are posed on the true body (GT-beta in the paper's Table 3)."""
         pose = self.network(self.sample.points, self.sample.confidence, reference)
@@ -116,35 +118,28 @@ class IKEvaluation:
         skeleton = RestSkeleton.of_body(self.body, self.sample.betas[index].double().numpy())
         return skeleton, self.sample.points[index].double().numpy()
 
-    def optimise(self, steps=OPTIMISATION_STEPS):
-        """Rotations, betas and scale whose keypoints are nearest: Adam from the rest pose before the camera.
+    def optimise(self, start, steps=OPTIMISATION_STEPS):
+        """Rotations, betas and scale whose keypoints are nearest: Adam from the network's answer, weakly held to it.
 
-        A weak pull towards rest and the mean shape settles what the keypoints leave open; it is the only prior there is.
+        start: `IKNetPose`. The hold settles what the keypoints leave open; it is the only prior there is.
         """
         sample = self.sample
-        gate = torch.ones_like(sample.confidence)
-        size = self.network.measure_size(sample.points, gate, self.mean_reference)
-        heading = self.network.find_heading(
-            self.network.centre(sample.points, gate), gate, self.network.centre(self.mean_reference, gate)
-        )
-        count = len(sample.betas)
-        six = torch.zeros(count, self.network.joint_count, 6, requires_grad=True)
-        betas = torch.zeros(count, SHAPE_SIZE, requires_grad=True)
-        log_scale = torch.zeros(count, requires_grad=True)
-        optimiser = torch.optim.Adam([six, betas, log_scale], lr=0.05)
+        six = torch.cat([start.rotations[..., 0], start.rotations[..., 1]], -1).clone().requires_grad_()
+        first_six = six.detach().clone()
+        betas, log_scale = start.betas.clone().requires_grad_(), start.scale.log().clone().requires_grad_()
+        optimiser = torch.optim.Adam([six, betas, log_scale], lr=0.02)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps, eta_min=1e-4)
         for _ in range(steps):
-            pose = _unpack(six, betas, log_scale, heading, size)
-            posed = self.keypoints(pose.betas, pose.rotations)[1] * pose.scale[:, None, None]
+            posed = self.keypoints(betas, rotation_from_6d(six))[1] * log_scale.exp()[:, None, None]
             # Without a root both clouds are compared about their own middle.
             apart = (posed - posed.mean(1, keepdim=True)) - (sample.points - sample.points.mean(1, keepdim=True))
-            loss = apart.square().sum(-1).mean(1) + 1e-6 * betas.square().sum(1) + 1e-6 * six[:, 1:].square().sum((1, 2))
+            hold = (six - first_six).square().sum((1, 2)) + betas.square().sum(1)
+            loss = apart.square().sum(-1).mean(1) + HOLD * hold
             optimiser.zero_grad()
             loss.sum().backward()
             optimiser.step()
             schedule.step()
-        with torch.no_grad():
-            return _unpack(six, betas, log_scale, heading, size)
+        return IKNetPose(rotation_from_6d(six.detach()), betas.detach(), log_scale.detach().exp())
 
     @torch.no_grad()
     def measure(self, method, told, pose):
@@ -198,12 +193,6 @@ class SeenNoise(KeypointNoise):
 
     def draw_confidence(self, points, generator):
         return torch.ones(points.shape[:2])
-
-
-def _unpack(six, betas, log_scale, heading, size):
-    rotations = rotation_from_6d(six + six.new_tensor([1.0, 0, 0, 0, 1, 0]))
-    root = heading @ rotations[:, 0]
-    return IKNetPose(torch.cat([root[:, None], rotations[:, 1:]], 1), betas, size * log_scale.exp())
 
 
 def _mean_distance(a, b):

@@ -2,10 +2,9 @@
 
 from dataclasses import replace
 
-import numpy as np
-
 from ..contract.skeleton import BLAZEPOSE_33
 from ..swing_twist import axes_rotation, transpose
+from .holes import bridge_holes
 from .rest_skeleton import BODY_PLACES
 
 LEFT_EYE, RIGHT_EYE, FOREHEAD, CHIN = 263, 33, 10, 152
@@ -25,12 +24,13 @@ def head_from_mesh(face3d):
 def with_face_mesh_head(keypoints, skeleton):
     """The same keypoints; where there is a face mesh, the head's 3D points are the skeleton's own, turned as the mesh is.
 
-    They keep the middle that the body detector gave them.
+    They keep the middle that the body detector gave them. Between meshes they change over to the detector's bit by bit.
     """
     rest = skeleton.at_rest(BODY_PLACES[BLAZEPOSE_33.name][HEAD_KEYPOINTS])
     head = keypoints.body3d[:, HEAD_KEYPOINTS]
-    turned = head.mean(1, keepdims=True) + (rest - rest.mean(0)) @ transpose(head_from_mesh(keypoints.face3d))
-    found = (keypoints.face_confidence > 0)[:, None, None]
+    bridge = bridge_holes(keypoints.face_confidence > 0)
+    orientation = bridge.rotations(head_from_mesh(keypoints.face3d))
+    turned = head.mean(1, keepdims=True) + (rest - rest.mean(0)) @ transpose(orientation)
     body3d = keypoints.body3d.copy()
-    body3d[:, HEAD_KEYPOINTS] = np.where(found, turned, head)
+    body3d[:, HEAD_KEYPOINTS] += bridge.trust[:, None, None] * (turned - head)
     return replace(keypoints, body3d=body3d)

@@ -9,18 +9,23 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ..contract.frames import matrix_to_quaternion, quaternion_to_matrix, slerp_quaternions
 from ..contract.skeleton import (
     BLAZEPOSE_33,
+    BODY_JOINT_NAMES,
     BODY_JOINTS,
+    BODY_PARENTS,
     HAND_21,
-    JOINT_NAMES,
     LEFT_HAND_JOINTS,
     RIGHT_HAND_JOINTS,
 )
 from ..detect.keypoints import SIDES, Keypoints
 from ..networks.iknet import IKNet
-from ..weights import load_shipped
+from ..swing_twist import smoothstep
+from ..weights import WeightsUnsuited, load_shipped
+from .analytic import solve_pose
 from .face_mesh import with_face_mesh_head
+from .holes import bridge_holes
 from .rest_skeleton import BODY_PLACES, RestSkeleton, hand_places
 
 BODY_WEIGHTS, SMPL_WEIGHTS, HAND_WEIGHTS = "body-iknet-blazepose", "body-iknet-smpl", "hand-iknet"
@@ -36,10 +41,6 @@ MIRROR = np.diag([-1.0, 1, 1])
 _KNUCKLES = [HAND_21.index(f"{finger}_mcp") for finger in ("index", "middle", "ring", "pinky")]
 
 
-class OtherBody(ValueError):
-    """A body that the networks were not trained on. The message is one sentence for the user."""
-
-
 @dataclass
 class IKNetSolver:
     """BodyIKNet and HandIKNet with their weights. sha256: of the weight files, by id."""
@@ -52,7 +53,7 @@ class IKNetSolver:
 
     @classmethod
     def load(cls, body):
-        """From the shipped weights, for `BodyModelFile` body. Raises `WeightsError` or `OtherBody`."""
+        """From the shipped weights, for `BodyModelFile` body. Raises `WeightsError`."""
         networks, sha256 = [], {}
         mean = RestSkeleton.of_body(body, np.zeros(body.shapedirs.shape[-1]))
         for weights_id in (BODY_WEIGHTS, HAND_WEIGHTS):
@@ -60,7 +61,7 @@ class IKNetSolver:
             network, reference = IKNet.from_tensors(tensors, metadata)
             apart = np.linalg.norm(_centred(rest_keypoints(mean, network.layout)) - _centred(reference.numpy()), axis=-1)
             if apart.max() > SAME_BODY:
-                raise OtherBody("IKNet was trained on the open body; this body is solved in closed form.")
+                raise WeightsUnsuited("IKNet was trained on the open body; this body is solved in closed form.")
             networks.append(network)
         return cls(*networks, sha256)
 
@@ -68,14 +69,16 @@ class IKNetSolver:
         """Rotations [T, 52, 3, 3] that bring the body of `RestSkeleton` skeleton into the keypoints' pose.
 
         The pelvis's rotation turns rest axes into the camera's, the others are relative to their parents. A hand that was not
-        found stays flat. The answer is always finite.
+        found stays flat; a limb that the detector gave up rests as in the closed form. The answer is always finite.
         """
-        keypoints = with_face_mesh_head(keypoints, skeleton)
-        points, confidence = body_points(keypoints, skeleton)
-        rotations = np.broadcast_to(np.eye(3), (len(points), len(JOINT_NAMES), 3, 3)).copy()
+        resting = solve_pose(keypoints, skeleton.joints)
+        points, confidence = body_points(with_face_mesh_head(keypoints, skeleton), skeleton)
+        rotations = np.broadcast_to(np.eye(3), resting.shape).copy()
         rotations[:, BODY_JOINTS] = self._run(self.body_network, points, confidence, skeleton)[0]
+        rotations = blend_orientations(resting, rotations, joint_trust(keypoints), skeleton)
         for side, joints in zip(SIDES, (LEFT_HAND_JOINTS, RIGHT_HAND_JOINTS)):
             found = keypoints.hand_confidence[:, SIDES.index(side)] > 0
+            rotations[:, joints] = np.eye(3)
             rotations[found, joints] = self._solve_hand(keypoints, side, skeleton)[found]
         return rotations
 
@@ -127,16 +130,54 @@ def _centred(points):
 def body_points(keypoints: Keypoints, skeleton):
     """Points [T, 41, 3] m and confidences [T, 41] in BLAZEPOSE_33_KNUCKLES.
 
-    The knuckles are the hand detector's, put onto the body's wrist in the size that the skeleton's palm has.
+    The knuckles are the hand detector's, put onto the body's wrist in the size that the skeleton's palm has. Where the hand was
+    not found they are its neighbours' in time.
     """
     points, confidence = [keypoints.body3d], [keypoints.body_confidence]
     for index, side in enumerate(SIDES):
-        hand, found = keypoints.hand3d[:, index], keypoints.hand_confidence[:, index] > 0
-        knuckles = hand[:, _KNUCKLES] - hand[:, :1]
+        hand = keypoints.hand3d[:, index]
+        bridge = bridge_holes(keypoints.hand_confidence[:, index] > 0)
+        knuckles = bridge.vectors(hand[:, _KNUCKLES] - hand[:, :1])
         rest = skeleton.at_rest(hand_places(side))
         palm = np.linalg.norm(rest[_KNUCKLES] - rest[0], axis=-1).sum()
         size = palm / np.maximum(np.linalg.norm(knuckles, axis=-1).sum(-1), 1e-6)
         wrist = keypoints.body3d[:, BLAZEPOSE_33.index(f"{side}_wrist")]
         points.append(wrist[:, None] + knuckles * size[:, None, None])
-        confidence.append(np.repeat(found[:, None].astype(float), len(_KNUCKLES), 1))
+        confidence.append(np.repeat(bridge.trust[:, None], len(_KNUCKLES), 1))
     return np.concatenate(points, 1), np.concatenate(confidence, 1)
+
+
+def joint_trust(keypoints):
+    """How far each of the 22 body joints is the network's to say, [T, 22] in 0..1.
+
+    BlazePose places what it does not see plausibly, but shakily: the network makes of that a limb that shakes.
+    """
+
+    def seen(*names, given_up=(0.02, 0.15)):
+        confidence = [keypoints.body_confidence[:, BLAZEPOSE_33.index(name)] for name in names]
+        return smoothstep(np.min(confidence, axis=0), *given_up)
+
+    trunk = seen("left_hip", "right_hip", given_up=(0.001, 0.05))
+    trust = {name: trunk for name in BODY_JOINT_NAMES}
+    for side in SIDES:
+        trust[f"{side}_hip"] = seen(f"{side}_knee")
+        trust[f"{side}_knee"] = seen(f"{side}_knee", f"{side}_ankle")
+        trust[f"{side}_ankle"] = trust[f"{side}_foot"] = seen(f"{side}_ankle", f"{side}_heel", f"{side}_foot_index")
+        trust[f"{side}_shoulder"] = seen(f"{side}_elbow")
+        trust[f"{side}_elbow"] = trust[f"{side}_wrist"] = seen(f"{side}_elbow", f"{side}_wrist")
+    return np.stack([trust[name] for name in BODY_JOINT_NAMES], 1)
+
+
+def blend_orientations(resting, solved, trust, skeleton):
+    """Rotations [T, 52, 3, 3] whose body joints point as in `solved` by their trust [T, 22], and otherwise as in `resting`.
+
+    Orientations are mixed, not the turns relative to parents: a seen forearm must not swing with a hidden upper arm.
+    """
+    if (trust >= 1).all():
+        return solved
+    a, b = (matrix_to_quaternion(skeleton.pose(rotations)[1][:, BODY_JOINTS]) for rotations in (resting, solved))
+    mixed = quaternion_to_matrix(slerp_quaternions(a, b, trust))
+    blended = solved.copy()
+    for joint, parent in enumerate(BODY_PARENTS):
+        blended[:, joint] = mixed[:, joint] if parent < 0 else np.swapaxes(mixed[:, parent], -1, -2) @ mixed[:, joint]
+    return blended

@@ -14,13 +14,16 @@ from ..contract.skeleton import BLAZEPOSE_33, BLAZEPOSE_33_KNUCKLES, HAND_21, SM
 from ..ik.face_mesh import HEAD_KEYPOINTS
 from ..synth.detector_noise import BODY_PART, HAND_PART
 
-CLEAN, WEAKER = 0.15, 0.35
+CLEAN, WEAKER = 0.25, 0.35
 """Share of samples without any error, and of those with less than the measured errors."""
 
-WHOLE_PERSON = 0.6
-"""Share of samples in which every point is seen; in the others a cut, a hidden limb or both."""
+CUT, HIDDEN, LIMB_HIDDEN = 0.3, 0.2, 0.3
+"""Share of samples whose picture ends before the person does, share of others with hidden limbs (and half of the cut ones have
+them, too), and how often each limb is hidden there."""
 
-HAND_FOUND = 0.7
+HAND_FOUND, HAND_HELD, HELD_TURN = 0.6, 0.15, 0.8
+"""How often a hand is found, and how often one that was found a while ago is held: its confidence falls from one to zero, as the
+turn that it may have made meanwhile grows, up to this deviation in radians."""
 
 MESHED_HEAD, MESH_TURN = 0.5, np.radians(4)
 """How often a face mesh turns the head's points as one, and how far that is off; the mesh's own error, not measured here."""
@@ -124,7 +127,8 @@ class KeypointNoise(nn.Module):
             turned + self.padded(error, confidence.shape[1], 0.0, dim=1), points, strength, bias, drawn, generator
         )
         for hand in self.hands or ():
-            noisy = hand.place_knuckles(noisy, turned, orientations, strength, bias, generator)
+            age = 1 - confidence[:, hand.knuckles[:1]]
+            noisy = hand.place_knuckles(noisy, turned, orientations, strength, bias, age, generator)
         return noisy
 
     def mix_field(self, drawn, generator):
@@ -167,21 +171,26 @@ class KeypointNoise(nn.Module):
         sure = 1 - 0.1 * torch.rand(count, size, generator=generator) ** 2
         if self.layout.definition is HAND_21:
             return sure
-        whole = torch.rand(count, 1, generator=generator) < WHOLE_PERSON
         kind = torch.rand(count, 1, generator=generator)
+        confidence = torch.where(kind < CUT, self._cut(points, sure, generator), sure)
+        for limb in _limbs(self.layout.definition):
+            lost = (torch.rand(count, 1, generator=generator) < LIMB_HIDDEN) & (kind < CUT + HIDDEN) & (kind > CUT / 2)
+            doubt = 0.5 * torch.rand(count, len(limb), generator=generator)
+            confidence[:, limb] = torch.where(lost, torch.minimum(confidence[:, limb], doubt), confidence[:, limb])
+        for hand in self.hands or ():
+            found, held = torch.rand(2, count, 1, generator=generator)
+            age = torch.where(found < HAND_FOUND, 1.0, torch.where(found < HAND_FOUND + HAND_HELD, held, 0.0))
+            confidence[:, hand.knuckles] = age.expand(-1, len(hand.knuckles))
+        return confidence
+
+    def _cut(self, points, sure, generator):
+        """Confidence [B, K] in a picture that ends somewhere between the eyes and the feet: the detector still places what is
+        beyond its edge, and trusts it less the farther it is."""
         height = points[..., 1]
         low, high = height.amin(1, keepdim=True), height.amax(1, keepdim=True)
-        cut = low + (high - low) * (0.15 + 0.85 * torch.rand(count, 1, generator=generator))
-        hidden = (height > cut) & (kind < 0.6)
-        for limb in _limbs(self.layout.definition):
-            lost = (torch.rand(count, 1, generator=generator) < 0.25) & (kind > 0.4)
-            hidden[:, limb] |= lost
-        doubt = 0.5 * torch.rand(count, 1, generator=generator) * torch.rand(count, size, generator=generator)
-        confidence = torch.where(hidden & ~whole, doubt, sure)
-        for hand in self.hands or ():
-            found = torch.rand(count, 1, generator=generator) < HAND_FOUND
-            confidence[:, hand.knuckles] = torch.where(found, 1.0, 0.0).expand(-1, len(hand.knuckles))
-        return confidence
+        cut, depth = torch.rand(2, len(points), 1, generator=generator)
+        beyond = (height - low) / (high - low).clamp(min=1e-3) - 0.05 - 0.95 * cut
+        return torch.where(beyond > 0, 0.25 * (-20 * depth * beyond).exp(), sure)
 
 
 class KnuckleNoise(nn.Module):
@@ -208,13 +217,17 @@ class KnuckleNoise(nn.Module):
         ):
             self.register_buffer(name, torch.as_tensor(np.asarray(values), dtype=torch.float32), persistent=False)
 
-    def place_knuckles(self, noisy, turned, orientations, strength, bias, generator):
-        """noisy [B, K, 3] with its knuckles put onto its wrist as a hand detector gives them; turned: the points before errors."""
+    def place_knuckles(self, noisy, turned, orientations, strength, bias, age, generator):
+        """noisy [B, K, 3] with its knuckles put onto its wrist as a hand detector gives them.
+
+        turned [B, K, 3]: the points before errors; age [B, 1] in 0..1: how long ago the hand was found.
+        """
         count = len(noisy)
         arms = turned[:, self.knuckles] - turned[:, self.wrist, None]
         arms = arms + bias * (orientations[:, self.joint, None] @ self.offset[..., None])[..., 0]
         drawn = torch.randn(count, self.factor.shape[-1], generator=generator)
         turn = bias[..., 0] * self.tilt_mean + strength[..., 0] * (drawn @ self.tilt_factor.T)
+        turn = turn + HELD_TURN * age * torch.randn(count, 3, generator=generator)
         arms = arms @ roma.rotvec_to_rotmat(turn).transpose(1, 2)
         error = torch.einsum("kcr,br->bkc", self.factor, drawn)
         noisy = noisy.clone()

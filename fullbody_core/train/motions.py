@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..contract.frames import axis_angle_to_matrix
+from ..contract.frames import axis_angle_to_matrix, matrix_to_axis_angle
 from ..contract.npz_file import FileError, read_npz
-from ..contract.skeleton import JOINT_NAMES
+from ..contract.skeleton import JOINT_INDEX, JOINT_NAMES
+from ..swing_twist import about, reject, transpose, twist_angle
 
 HELD_OUT_SHARE = 0.15
 
@@ -37,6 +38,8 @@ def is_held_out(name):
 def load_motions(folder, held_out, framerate=30.0):
     """The held-out or the training motions of a folder and its subfolders, sorted by path, at about `framerate` Hz.
 
+    Elbows are brought to one convention (`align_elbows`).
+
     Files need `poses` [T, 156] (or the first 66 columns of it) and `mocap_framerate`; others are passed over, as AMASS keeps
     each subject's shape in a file of its own. Raises `MotionDataError` where no motion is found.
     """
@@ -64,4 +67,35 @@ def _read(path, name, framerate):
     poses = poses[::step, : 3 * len(JOINT_NAMES)].reshape(len(poses[::step]), -1, 3)
     rotations = np.broadcast_to(np.eye(3), (len(poses), len(JOINT_NAMES), 3, 3)).copy()
     rotations[:, : poses.shape[1]] = axis_angle_to_matrix(poses)
-    return Motion(name, rotations, float(rate) / step)
+    return Motion(name, align_elbows(rotations), float(rate) / step)
+
+
+def align_elbows(rotations):
+    """The same motion [T, 52, 3, 3], every joint in its place and both hands as they were, with elbows that bend about one axis.
+
+    Data sets disagree on it: CMU's skeleton bends its elbows about an axis that is turned by 30 degrees round the upper arm from
+    DeepMimic's, and an upper arm's twist cannot be seen but by the plane of the elbow. Here, as in the closed form, the axis
+    points straight down in the T-pose (up on the right), and the forearm's turn is shared evenly by elbow and wrist.
+    """
+    rotations = rotations.copy()
+    for side, sign in (("left", 1.0), ("right", -1.0)):
+        shoulder, elbow, wrist = (JOINT_INDEX[f"{side}_{name}"] for name in ("shoulder", "elbow", "wrist"))
+        bone = np.array([sign, 0, 0])
+        # Large bends say most about the axis; straight arms nothing.
+        axis = matrix_to_axis_angle(rotations[:, elbow]).mean(0)
+        turn = about(bone, _angle_about(bone, axis, np.array([0, -sign, 0])))
+        rotations[:, shoulder] = rotations[:, shoulder] @ turn.T
+        rotations[:, elbow] = turn @ rotations[:, elbow] @ turn.T
+        rotations[:, wrist] = turn @ rotations[:, wrist]
+        half = about(bone, twist_angle(rotations[:, wrist], bone) / 2)
+        rotations[:, elbow] = rotations[:, elbow] @ half
+        rotations[:, wrist] = transpose(half) @ rotations[:, wrist]
+    return rotations
+
+
+def _angle_about(axis, source, target):
+    """Angle about unit `axis` [3] that brings `source` [3] nearest to `target` [3]; 0 where source says nothing."""
+    source = reject(source, axis)
+    if np.linalg.norm(source) < 1e-3:
+        return 0.0
+    return float(np.arctan2(axis @ np.cross(source, target), source @ target))

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from synthetic_keypoints import keypoints_of, upright
 
 from fullbody_core.body.open_body import open_body_path
 from fullbody_core.body.smplh_file import BodyModelFile
 from fullbody_core.contract.frames import REST_TO_CAMERA, axis_angle_to_matrix, matrix_to_axis_angle
-from fullbody_core.contract.skeleton import BLAZEPOSE_33, FINGERS, HAND_21, JOINT_INDEX, JOINT_NAMES, PARENTS
+from fullbody_core.contract.skeleton import BLAZEPOSE_33, FINGERS, JOINT_INDEX, JOINT_NAMES, PARENTS
 from fullbody_core.detect.keypoints import SIDES, Keypoints
 from fullbody_core.ik import analytic
 from fullbody_core.ik.analytic import solve_pose
@@ -110,36 +111,6 @@ def finger_pose(skeleton, rng, frames, share=0.95):
     return rotations
 
 
-def landmark_of(keypoint):
-    """The body's joint or landmark that marks a BlazePose keypoint."""
-    name = keypoint.replace("_centre", "").replace("foot_index", "big_toe")
-    if name.endswith(("_pinky", "_index")):
-        return f"{name}_mcp"
-    return f"{name}2" if name.endswith("_thumb") else name
-
-
-def hand_landmark_of(side, keypoint):
-    if keypoint == "wrist":
-        return f"{side}_wrist"
-    finger, part = keypoint.split("_")
-    parts = ("cmc", "mcp", "ip") if finger == "thumb" else ("mcp", "pip", "dip")
-    return f"{side}_{finger}_tip" if part == "tip" else f"{side}_{finger}{parts.index(part) + 1}"
-
-
-def keypoints_of(skeleton, rotations):
-    """What a faultless detector sees of a body in a pose, without a face mesh."""
-    posed = skeleton.pose(rotations)
-    frames = len(rotations)
-    keypoints = Keypoints.stack([Keypoints.nobody(33, 478)] * frames)
-    keypoints.body3d = skeleton.place([landmark_of(name) for name in BLAZEPOSE_33.names], *posed)
-    keypoints.body_confidence[:] = 1
-    for index, side in enumerate(SIDES):
-        hand = skeleton.place([hand_landmark_of(side, name) for name in HAND_21.names], *posed)
-        keypoints.hand3d[:, index] = hand - hand[:, :1]
-    keypoints.hand_confidence[:] = 1
-    return keypoints
-
-
 def degrees_between(a, b):
     """Angle between vectors [..., 3], exact for small ones too."""
     return np.degrees(np.arctan2(np.linalg.norm(np.cross(a, b), axis=-1), np.sum(a * b, -1)))
@@ -160,13 +131,6 @@ def assert_rotations(matrices):
     assert np.isfinite(matrices).all()
     assert np.abs(matrices @ transpose(matrices) - np.eye(3)).max() < 1e-9
     assert np.abs(np.linalg.det(matrices) - 1).max() < 1e-9
-
-
-def upright(frames=1):
-    """The T-pose, facing the camera."""
-    rotations = identity(frames)
-    rotations[:, 0] = REST_TO_CAMERA
-    return rotations
 
 
 # What it recovers.

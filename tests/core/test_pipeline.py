@@ -7,6 +7,7 @@ from fullbody_core.contract.frames import axis_angle_to_matrix, forward_kinemati
 from fullbody_core.contract.skeleton import BLAZEPOSE_33, JOINT_INDEX, PARENTS
 from fullbody_core.detect.keypoints import Keypoints
 from fullbody_core.evaluate.clip import reprojection_errors
+from fullbody_core.ik.analytic import AnalyticSolver
 from fullbody_core.ik.rest_skeleton import RestSkeleton
 from fullbody_core.motion import Motion, hold_through_holes, solve_motion
 from fullbody_core.pipeline import CaptureFailure, CaptureSettings, capture, decide_valid, load_body
@@ -143,7 +144,7 @@ def test_nothing_seen_is_finite_and_invalid():
     valid = decide_valid(keypoints)
     assert not valid.any()
     skeleton = RestSkeleton.of_body(load_body("open"), np.zeros(16))
-    motion = solve_motion(keypoints, skeleton, np.array([[500.0, 0, 320], [0, 500, 240], [0, 0, 1]]), valid)
+    motion = solve_motion(keypoints, skeleton, np.array([[500.0, 0, 320], [0, 500, 240], [0, 0, 1]]), valid, AnalyticSolver())
     assert np.isfinite(motion.rotations).all() and not motion.valid.any()
 
 

@@ -12,12 +12,13 @@ from fullbody_core.contract.skeleton import BODY_JOINTS, JOINT_INDEX, JOINT_NAME
 from fullbody_core.ik.analytic_hand import palm_orientation, solve_fingers
 from fullbody_core.ik.rest_skeleton import RestSkeleton, hand_places
 from fullbody_core.networks.iknet import LAYOUTS, IKNet, IKNetPose
+from fullbody_core.swing_twist import about, twist_angle
 from fullbody_core.synth.detector_noise import DetectorNoise
 from fullbody_core.train.hand_poses import sample_hand_poses
 from fullbody_core.train.iknet import IKNetTrainer, IKNetTraining, TrainingError, iknet_losses, write_weights
 from fullbody_core.train.iknet_samples import BodyPoses, HandPoses, SampleMaker, mirror_turns
 from fullbody_core.train.keypoint_noise import KeypointNoise
-from fullbody_core.train.motions import Motion, MotionDataError, is_held_out, load_motions
+from fullbody_core.train.motions import Motion, MotionDataError, align_elbows, is_held_out, load_motions
 from fullbody_core.weights import read_tensors
 
 every_layout = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
@@ -77,13 +78,14 @@ def test_a_folder_is_split_without_overlap_and_brought_to_one_rate(tmp_path):
     assert all(is_held_out(m.name) for m in held_out)
     first = training[0]
     assert first.rotations.shape == (15, 52, 3, 3) and first.framerate == 30
-    np.testing.assert_allclose(first.rotations[1], axis_angle_to_matrix(poses[4].reshape(52, 3)), atol=1e-12)
+    expected = align_elbows(axis_angle_to_matrix(poses[::4].reshape(-1, 52, 3)))
+    np.testing.assert_allclose(first.rotations, expected, atol=1e-12)
 
 
 def test_body_only_motions_and_the_other_spelling_of_the_rate_are_read(tmp_path):
     poses = write_motion(tmp_path / "cmu_01_01.npz", columns=66, key="mocap_frame_rate")
     (read,) = load_motions(tmp_path, False)
-    np.testing.assert_allclose(read.rotations[:, :22], axis_angle_to_matrix(poses.reshape(-1, 22, 3)), atol=1e-12)
+    np.testing.assert_allclose(read.rotations[:, :13], axis_angle_to_matrix(poses.reshape(-1, 22, 3)[:, :13]), atol=1e-12)
     assert (read.rotations[:, 22:] == np.eye(3)).all()
 
 
@@ -93,6 +95,38 @@ def test_motions_that_cannot_be_used_are_named(tmp_path):
     write_npz(tmp_path / "cmu_01_01.npz", {"poses": np.full((4, 156), np.nan), "mocap_framerate": np.array(30.0)})
     with pytest.raises(MotionDataError, match="finite poses"):
         load_motions(tmp_path, False)
+
+
+def bent_about(axis, frames=30):
+    """A motion whose elbows bend about `axis` (left; the right one's mirror image), with everything else at random."""
+    rng = np.random.default_rng(0)
+    rotations = axis_angle_to_matrix(rng.normal(0, 0.3, (frames, 52, 3)))
+    angle = rng.uniform(0, 2, (frames, 1))
+    rotations[:, JOINT_INDEX["left_elbow"]] = axis_angle_to_matrix(angle * axis)
+    rotations[:, JOINT_INDEX["right_elbow"]] = axis_angle_to_matrix(angle * axis * [1, -1, -1])
+    return rotations
+
+
+@pytest.mark.parametrize("axis", [[0, -1, 0], [0, -0.87, 0.49], [0, 0, 1], [0.3, -0.8, -0.5]])
+def test_elbows_come_to_bend_about_one_axis_and_nothing_moves(body, axis):
+    rotations = bent_about(np.array(axis, float))
+    aligned = align_elbows(rotations)
+    skeleton = RestSkeleton.of_body(body, np.zeros(16))
+    (joints, orientations), (same, turned) = skeleton.pose(rotations), skeleton.pose(aligned)
+    np.testing.assert_allclose(same, joints, atol=1e-4)
+    hands = [JOINT_INDEX["left_wrist"], JOINT_INDEX["right_wrist"]]
+    np.testing.assert_allclose(turned[:, hands], orientations[:, hands], atol=1e-9)
+    if axis[0] == 0:
+        for side, sign in (("left", 1), ("right", -1)):
+            elbow = aligned[:, JOINT_INDEX[f"{side}_elbow"]]
+            hinge = elbow @ np.swapaxes(about([sign, 0, 0], twist_angle(elbow, [sign, 0, 0])), -1, -2)
+            np.testing.assert_allclose(matrix_to_axis_angle(hinge)[:, [0, 2]], 0, atol=1e-6)
+            assert (matrix_to_axis_angle(hinge)[:, 1] * sign <= 1e-6).all()
+
+
+def test_a_motion_with_straight_arms_stays_as_it_is():
+    straight = np.tile(np.eye(3), (5, 52, 1, 1))
+    np.testing.assert_allclose(align_elbows(straight), straight, atol=1e-12)
 
 
 # Poses.

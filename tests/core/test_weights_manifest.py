@@ -21,6 +21,9 @@ FIELDS = {
     "commercial": bool, "needs_registration": bool, "produced_by": str,
 }  # fmt: skip
 
+TRAINING = {"command": str, "data": str, "date": str, "measured": dict}
+"""What an entry says besides if the project trained it; `measured` maps a figure's name to a number."""
+
 
 def by_id(items):
     return pytest.mark.parametrize("entry", items, ids=lambda entry: entry["id"])
@@ -36,7 +39,8 @@ def test_form_of_the_list():
 
 @by_id(ENTRIES)
 def test_form_of_an_entry(entry):
-    assert {name: type(value) for name, value in entry.items()} == FIELDS
+    trained = {"training": dict} if entry["root"] == "package" else {}
+    assert {name: type(value) for name, value in entry.items()} == FIELDS | trained
     assert all(entry[name].strip() for name in ("purpose", "produced_by", "licence"))
     assert entry["root"] in ROOTS and entry["files"]
     assert all(url.startswith("https://") for url in entry["urls"])
@@ -46,6 +50,17 @@ def test_form_of_an_entry(entry):
     if any(RESTRICTED.fullmatch(term) for term in terms):
         assert not entry["redistributable"]
     assert not (entry["redistributable"] and entry["needs_registration"])
+
+
+@by_id([entry for entry in ENTRIES if entry["root"] == "package"])
+def test_our_own_weights_say_how_they_were_made_and_how_good_they_are(entry):
+    training = entry["training"]
+    assert {name: type(value) for name, value in training.items()} == TRAINING
+    assert training["command"].startswith("fullbody train ") and training["data"].strip()
+    assert re.fullmatch(r"20\d\d-\d\d-\d\d", training["date"])
+    assert training["measured"] and all(isinstance(figure, (int, float)) for figure in training["measured"].values())
+    assert sum(file["bytes"] for file in entry["files"]) < 16e6
+    assert entry["redistributable"] and entry["commercial"] and not entry["needs_registration"]
 
 
 @by_id(ENTRIES)
