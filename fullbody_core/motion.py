@@ -9,10 +9,11 @@ import numpy as np
 
 from .camera import rays, solve_translation
 from .contract.frames import matrix_to_quaternion, quaternion_to_matrix
-from .contract.skeleton import BLAZEPOSE_33, PART_JOINTS
+from .contract.skeleton import BLAZEPOSE_33, JOINT_INDEX, PARENTS, PART_JOINTS
+from .detect.keypoints import SIDES
 from .ik.rest_skeleton import TRACKED_KEYPOINTS, RestSkeleton
 from .smoothing import DEPTH, KEYPOINTS, SIGHT, smooth_positions, smooth_rotations
-from .swing_twist import smoothstep
+from .swing_twist import fraction_of, limit_angle, shortest_arc, smoothstep, transpose
 
 LIFT_ROUNDS = 3
 """Rounds of placing the body and drawing its keypoints onto their lines of sight; more changes nothing visible."""
@@ -40,6 +41,8 @@ def smooth_keypoints(keypoints, timestamps, valid):
 def solve_motion(keypoints, skeleton, matrix, valid, solver):
     """Joint rotations and the pelvis's place, by turns: pose, place, draw the keypoints onto their lines of sight.
 
+    At the end the limbs themselves swing there.
+
     A detector's 3D points are seldom exactly under its 2D points. Those in the image are the surer ones, so each point keeps
     its depth and moves sideways onto its line of sight, as far as it is seen. solver: `IKNetSolver` or `AnalyticSolver`.
     """
@@ -49,6 +52,9 @@ def solve_motion(keypoints, skeleton, matrix, valid, solver):
         pelvis = place(skeleton, rotations, keypoints, matrix)
         hips = skeleton.place(("left_hip", "right_hip"), *skeleton.pose(rotations)).mean(1)
         keypoints = draw_to_sight(keypoints, weights, hips + pelvis, matrix)
+        keypoints = bring_within_reach(keypoints, weights, skeleton, matrix)
+    rotations = swing_to_sight(rotations, pelvis, keypoints.body2d, weights, skeleton, matrix)
+    pelvis = place(skeleton, rotations, keypoints, matrix)
     placed = np.isfinite(pelvis).all(1) & (pelvis[:, 2] > 0)
     return Motion(skeleton, rotations, pelvis, valid & placed[:, None])
 
@@ -78,6 +84,74 @@ def draw_to_sight(keypoints, share, hips, matrix):
     depth = np.maximum(points[..., 2:], 0.1 * hips[..., 2:])
     share = share[..., None] * placed[:, None, None]
     return replace(keypoints, body3d=points + share * (rays(keypoints.body2d, matrix) * depth - points))
+
+
+LARGEST_SWING = np.radians(45)
+"""A keypoint farther off than this is a mistake."""
+
+LIMB_BONES = tuple(
+    (f"{side}_{parent}", f"{side}_{child}")
+    for parent, child in (("shoulder", "elbow"), ("hip", "knee"), ("elbow", "wrist"), ("knee", "ankle"))
+    for side in SIDES
+)
+"""From the trunk outwards: the first half hangs on the trunk, the second on the first."""
+
+
+def bring_within_reach(keypoints, share, skeleton, matrix):
+    """Keypoints in which no limb is longer than the skeleton's, by their `share` [T, K] in 0..1. `body3d` is where they stand.
+
+    A detector judges depth from what is usual: the forearm of somebody who reaches towards a near camera is then seen longer than
+    it can be. Such a point comes nearer along its line of sight, until its bone reaches it or nothing more is gained.
+    """
+    points, sight = keypoints.body3d.copy(), rays(keypoints.body2d, matrix)
+    for parent, child in LIMB_BONES:
+        length = np.linalg.norm(np.subtract(*skeleton.at_rest((parent, child))))
+        parent, child = BLAZEPOSE_33.index(parent), BLAZEPOSE_33.index(child)
+        moved = _reachable(points[:, parent], points[:, child], sight[:, child], length)
+        points[:, child] += share[:, child, None] * (moved - points[:, child])
+    return replace(keypoints, body3d=points)
+
+
+def _reachable(parent, child, sight, length):
+    """child [T, 3] where its bone of `length` m reaches it from parent [T, 3]; else moved along its `sight` [T, 3]."""
+    stretch = np.linalg.norm(child - parent, axis=-1) / length
+    moved = sight * _depth_within_reach(parent, child, sight, length)[:, None]
+    # Bit by bit: bones as long as they should be are always a little too long or too short.
+    return child + smoothstep(stretch, 1.0, 1.2)[:, None] * (moved - child)
+
+
+def _depth_within_reach(parent, child, sight, length):
+    """Depth [T] along `sight` [T, 3] nearest to the child's own at which it is `length` from its parent, or as near as it gets.
+
+    The roots of |z sight - parent| = length, which is Eq. 14 of Zhou et al. 2021 with the parent's place known.
+    """
+    squared, along = np.sum(sight**2, -1), np.sum(sight * parent, -1)
+    root = np.sqrt(np.maximum(along**2 - squared * (np.sum(parent**2, -1) - length**2), 0))
+    near, far = (along - root) / squared, (along + root) / squared
+    return np.maximum(np.clip(child[:, 2], near, far), 0.1 * parent[:, 2])
+
+
+def swing_to_sight(rotations, pelvis, body2d, share, skeleton, matrix):
+    """Rotations [T, 52, 3, 3] whose limbs end under their keypoints, as far as these are seen (share [T, K]).
+
+    Depth is left as it was solved where the bone can reach, and so is every twist: each bone takes the shortest way, from the
+    trunk outwards, and what hangs on it keeps its orientation. pelvis [T, 3] m; body2d [T, K, 2] px.
+    """
+    rotations = rotations.copy()
+    lengths = np.linalg.norm(skeleton.joints - skeleton.joints[list(PARENTS)], axis=-1)
+    for level in (LIMB_BONES[: len(LIMB_BONES) // 2], LIMB_BONES[len(LIMB_BONES) // 2 :]):
+        joints, orientations = skeleton.pose(rotations)
+        joints = joints + np.where(np.isfinite(pelvis), pelvis, 0)[:, None]
+        for parent, child in level:
+            keypoint, parent, child = BLAZEPOSE_33.index(child), JOINT_INDEX[parent], JOINT_INDEX[child]
+            sight = rays(body2d[:, keypoint], matrix)
+            target = _reachable(joints[:, parent], sight * joints[:, child, 2:], sight, lengths[child])
+            swing = shortest_arc(joints[:, child] - joints[:, parent], target - joints[:, parent])
+            swing = limit_angle(fraction_of(swing, share[:, keypoint]), LARGEST_SWING)
+            turned = swing @ orientations[:, parent]
+            rotations[:, parent] = transpose(orientations[:, PARENTS[parent]]) @ turned
+            rotations[:, child] = transpose(turned) @ orientations[:, child]
+    return rotations
 
 
 def hold_through_holes(motion):

@@ -266,7 +266,10 @@ def _take_finer_points(keypoints):
             keypoints.body2d[BLAZEPOSE_33.index(name)] = keypoints.face3d[mesh_points, :2].mean(0)
     for index, side in enumerate(SIDES):
         if keypoints.hand_confidence[index] > 0:
-            keypoints.body2d[BLAZEPOSE_33.index(f"{side}_wrist")] = keypoints.hand2d[index, 0]
+            wrist = BLAZEPOSE_33.index(f"{side}_wrist")
+            keypoints.body2d[wrist] = keypoints.hand2d[index, 0]
+            # A blurred wrist that the body model doubts is sure where the hand model has found its hand.
+            keypoints.body_confidence[wrist] = max(keypoints.body_confidence[wrist], keypoints.hand_confidence[index])
 
 
 def _person_box(keypoints, width, height, seen=0.3):
