@@ -27,6 +27,13 @@ LOSS_WEIGHTS = {
 }
 """The lambdas of Eq. 15: alpha, beta, theta, chi, chi-bar."""
 
+STEADY_WEIGHT, STEADY_FROM, STEADY_SHARE = {"body": 20.0, "hand": 0.0}, 0.6, 0.25
+"""Beyond Eq. 15: in the last part of a training, from this share of its steps on, a share of each batch is seen a second time with
+its keypoints shaken as from one frame to the next, and the posed keypoints are to stay where they were."""
+
+SHAKE = (0.005, 0.005, 0.011)
+"""m, to the side, down and away: what is new in every frame of MediaPipe's errors (`DetectorNoise.jitter`), for a body."""
+
 CHECKPOINT = "checkpoint.safetensors"
 
 
@@ -126,12 +133,28 @@ class IKNetTrainer:
         losses = iknet_losses(pose, self.keypoints, sample)
         weights = LOSS_WEIGHTS[settings.part]
         total = sum(weights[name] * loss for name, loss in losses.items())
+        if STEADY_WEIGHT[settings.part] and self.step >= STEADY_FROM * settings.steps:
+            losses["steady"] = self.steady_loss(pose, sample, generator)
+            total = total + STEADY_WEIGHT[settings.part] * losses["steady"]
         self.optimiser.zero_grad(set_to_none=True)
         total.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 10.0)
         self.optimiser.step()
         self.step += 1
         return {"total": total.detach()} | {name: loss.detach() for name, loss in losses.items()}
+
+    def steady_loss(self, pose, sample, generator):
+        """How far the posed keypoints move, in m, when their input shakes as from frame to frame."""
+        count = int(STEADY_SHARE * len(sample.points))
+        shake = torch.randn(sample.points[:count].shape, generator=generator) * torch.tensor(SHAKE)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16):
+            shaken = self.network(
+                sample.points[:count] + shake.to(self.device), sample.confidence[:count], sample.reference[:count]
+            )
+        # The same body in both, so that only the pose is held.
+        _, before, _ = self.keypoints(sample.betas[:count], pose.rotations[:count])
+        _, after, _ = self.keypoints(sample.betas[:count], shaken.rotations)
+        return (after - before).norm(dim=-1).mean()
 
     def learning_rate(self, step):
         """Linear warm-up, then half a cosine from `learning_rate` to `final_rate`."""
