@@ -18,13 +18,10 @@ from ..detect.mediapipe import MediaPipeDetector
 from ..ik.rest_skeleton import BODY_PLACES, RestSkeleton, hand_places
 from ..pipeline import turn_to_camera
 from ..swing_twist import transpose
-from ..synth.detector_noise import (
-    BODY_PART,
+from ..synth.detector_noise import BODY_PART, HAND_PART, MIRROR, DetectorNoise
+from ..synth.noise_fit import (
     BODY_RANK,
-    HAND_PART,
     HAND_RANK,
-    MIRROR,
-    DetectorNoise,
     PartPairs,
     align,
     estimate_part,

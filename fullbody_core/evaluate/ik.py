@@ -1,6 +1,6 @@
 """`fullbody evaluate ik`: IKNet, the closed form and a long optimisation on held-out poses whose truth is known.
 
-The body's poses are the held-out motions' (`train.motions.is_held_out`), a hand's are drawn anew from `train.hand_poses`. Each is
+The body's poses are the held-out motions' (`train.motions.is_held_out`), a hand's are drawn anew from `synth.hand_poses`. Each is
 given twice: exact keypoints, and keypoints with a detector's measured errors. All errors are about the root (the middle of the
 hips or the pelvis; the root of the middle finger, as in the paper's supplementary, Sec. 3), in millimetres of the true body.
 """

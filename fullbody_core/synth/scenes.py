@@ -12,8 +12,8 @@ from ..contract.frames import CAMERA_TO_WORLD, axis_angle_to_matrix, matrix_to_a
 from ..contract.skeleton import FINGERS, JOINT_INDEX
 from ..detect.keypoints import SIDES
 from ..ik.rest_skeleton import RestSkeleton
-from ..train.hand_poses import sample_hand_poses
 from .detector_noise import MIRROR
+from .hand_poses import sample_hand_poses
 from .render import dress, put_on, render, room, sample_light
 
 FRAMERATE = 30.0

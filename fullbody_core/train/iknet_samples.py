@@ -16,7 +16,7 @@ from ..contract.frames import CAMERA_TO_WORLD, matrix_to_axis_angle
 from ..contract.skeleton import BODY_JOINTS, JOINT_INDEX, JOINT_NAMES
 from ..ik.rest_skeleton import BODY_PLACES, hand_places
 from ..networks.iknet import SHAPE_SIZE
-from .hand_poses import sample_hand_poses
+from ..synth.hand_poses import sample_hand_poses
 
 LIMBS = tuple(
     tuple(JOINT_INDEX[name] for name in names)

@@ -14,7 +14,7 @@ from fullbody_core.ik.rest_skeleton import RestSkeleton, hand_places
 from fullbody_core.networks.iknet import LAYOUTS, IKNet, IKNetPose
 from fullbody_core.swing_twist import about, twist_angle
 from fullbody_core.synth.detector_noise import DetectorNoise
-from fullbody_core.train.hand_poses import sample_hand_poses
+from fullbody_core.synth.hand_poses import sample_hand_poses
 from fullbody_core.train.iknet import IKNetTrainer, IKNetTraining, TrainingError, iknet_losses, write_weights
 from fullbody_core.train.iknet_samples import BodyPoses, HandPoses, SampleMaker, mirror_turns
 from fullbody_core.train.keypoint_noise import KeypointNoise
