@@ -12,7 +12,7 @@ from .contract.frames import matrix_to_quaternion, quaternion_to_matrix
 from .contract.skeleton import BLAZEPOSE_33, JOINT_INDEX, PARENTS, PART_JOINTS
 from .detect.keypoints import SIDES
 from .ik.rest_skeleton import TRACKED_KEYPOINTS, RestSkeleton
-from .smoothing import DEPTH, KEYPOINTS, SIGHT, smooth_positions, smooth_rotations
+from .smoothing import DEPTH, KEYPOINTS, PICTURE, SIGHT, smooth_positions, smooth_rotations
 from .swing_twist import fraction_of, limit_angle, shortest_arc, smoothstep, transpose
 
 LIFT_ROUNDS = 3
@@ -30,12 +30,18 @@ class Motion:
 
 
 def smooth_keypoints(keypoints, timestamps, valid):
-    """The same keypoints with their 3D body points steadied. `valid` [T, 4].
+    """The same keypoints with their body points steadied, in space and in the picture. `valid` [T, 4].
 
     Twist comes from the plane that two bones span, which turns far when a nearly straight limb shakes a little: what is steadied
     before the pose is solved costs less than what must be steadied after.
     """
-    return replace(keypoints, body3d=smooth_positions(keypoints.body3d, timestamps, valid[:, 0], KEYPOINTS))
+    heights = (keypoints.person_box[:, 3] - keypoints.person_box[:, 1])[valid[:, 0]]
+    height = max(np.median(heights), 1.0) if len(heights) else 1.0
+    return replace(
+        keypoints,
+        body3d=smooth_positions(keypoints.body3d, timestamps, valid[:, 0], KEYPOINTS),
+        body2d=height * smooth_positions(keypoints.body2d / height, timestamps, valid[:, 0], PICTURE),
+    )
 
 
 def solve_motion(keypoints, skeleton, matrix, valid, solver):

@@ -30,6 +30,9 @@ ROTATION = OneEuro(min_cutoff=1.5, speed_gain=1.0)
 KEYPOINTS = OneEuro(min_cutoff=2.0, speed_gain=4.0)
 """For 3D keypoints about the root, in metres: their depth shakes most."""
 
+PICTURE = OneEuro(min_cutoff=2.0, speed_gain=20.0)
+"""For 2D keypoints in heights of the person: sharper than their depth, so that little is taken from them."""
+
 SIGHT = OneEuro(min_cutoff=2.0, speed_gain=20.0)
 """For directions in units of the focal length, where 0.1 a second is a slow walk across the picture."""
 

@@ -82,12 +82,6 @@ class IKNetSolver:
             rotations[found, joints] = self._solve_hand(keypoints, side, skeleton)[found]
         return rotations
 
-    def estimate_betas(self, keypoints, skeleton, valid):
-        """Betas [16] of the person: the median answer over the valid [T] frames, with `skeleton` for what is known before."""
-        points, confidence = body_points(keypoints, skeleton)
-        betas = self._run(self.body_network, points[valid], confidence[valid], skeleton)[1]
-        return np.median(betas, axis=0)
-
     def _solve_hand(self, keypoints, side, skeleton):
         """Finger rotations [T, 15, 3, 3] of one hand; a right hand goes through the network as a left one."""
         index = SIDES.index(side)
