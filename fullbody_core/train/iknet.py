@@ -4,6 +4,7 @@ The paper trains with Adam at a fixed rate of 1e-4 for as long as it takes. Here
 which gets there in the hours that a CPU allows; `learning_rate` and `final_rate` at 1e-4 give the paper's schedule.
 """
 
+import copy
 import json
 import time
 from dataclasses import asdict, dataclass
@@ -94,7 +95,8 @@ class IKNetTrainer:
         self.device = torch.device(device)
         torch.manual_seed(settings.seed)
         self.network = IKNet(LAYOUTS[settings.definition]).to(self.device)
-        self.keypoints = maker.keypoints.to(self.device)
+        # A copy: samples are drawn on the CPU, whatever the network is trained on.
+        self.keypoints = copy.deepcopy(maker.keypoints).to(self.device)
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=settings.learning_rate)
         self.step = 0
         self._resume()
