@@ -7,6 +7,7 @@ The networks speak BlazePose's keypoints with the hand detector's knuckles, and 
 from dataclasses import dataclass
 
 import numpy as np
+import roma
 import torch
 
 from ..contract.frames import matrix_to_quaternion, quaternion_to_matrix, slerp_quaternions
@@ -16,12 +17,13 @@ from ..contract.skeleton import (
     BODY_JOINTS,
     BODY_PARENTS,
     HAND_21,
+    JOINT_INDEX,
     LEFT_HAND_JOINTS,
     RIGHT_HAND_JOINTS,
 )
 from ..detect.keypoints import SIDES, Keypoints
 from ..networks.iknet import IKNet
-from ..swing_twist import smoothstep
+from ..swing_twist import about, fraction_of, smoothstep, transpose, twist_angle, unit
 from ..weights import WeightsUnsuited, load_shipped
 from .analytic import solve_pose
 from .face_mesh import with_face_mesh_head
@@ -78,12 +80,14 @@ class IKNetSolver:
         rotations = blend_orientations(resting, rotations, joint_trust(keypoints), skeleton)
         for side, joints in zip(SIDES, (LEFT_HAND_JOINTS, RIGHT_HAND_JOINTS)):
             found = keypoints.hand_confidence[:, SIDES.index(side)] > 0
-            rotations[:, joints] = np.eye(3)
-            rotations[found, joints] = self._solve_hand(keypoints, side, skeleton)[found]
+            fingers = self._solve_hand(keypoints, side, skeleton)
+            rotations[:, joints] = np.where(found[:, None, None, None], fingers, np.eye(3))
+            palm = fit_palm(keypoints, rotations, side, skeleton)
+            rotations = turn_wrist(rotations, palm, found, side, skeleton)
         return rotations
 
     def _solve_hand(self, keypoints, side, skeleton):
-        """Finger rotations [T, 15, 3, 3] of one hand; a right hand goes through the network as a left one."""
+        """Finger rotations [T, 15, 3, 3] of one hand; a right one goes through the network as a left one."""
         index = SIDES.index(side)
         points = keypoints.hand3d[:, index]
         confidence = np.broadcast_to((keypoints.hand_confidence[:, index] > 0)[:, None], points.shape[:2]).astype(float)
@@ -139,6 +143,42 @@ def body_points(keypoints: Keypoints, skeleton):
         points.append(wrist[:, None] + knuckles * size[:, None, None])
         confidence.append(np.repeat(bridge.trust[:, None], len(_KNUCKLES), 1))
     return np.concatenate(points, 1), np.concatenate(confidence, 1)
+
+
+def fit_palm(keypoints, rotations, side, skeleton):
+    """Orientation [T, 3, 3] in camera axes in which the hand, its fingers bent as in rotations [T, 52, 3, 3], covers its keypoints.
+
+    Least squares over all 21 of them (Kabsch); frames without a hand get any rotation.
+    """
+    resting = np.broadcast_to(np.eye(3), rotations.shape).copy()
+    hand = LEFT_HAND_JOINTS if side == "left" else RIGHT_HAND_JOINTS
+    resting[:, hand] = rotations[:, hand]
+    posed = skeleton.place(hand_places(side), *skeleton.pose(resting))
+    seen = keypoints.hand3d[:, SIDES.index(side)]
+    posed, seen = posed - posed.mean(1, keepdims=True), seen - seen.mean(1, keepdims=True)
+    return roma.special_procrustes(torch.as_tensor(np.swapaxes(seen, 1, 2) @ posed)).numpy()
+
+
+def turn_wrist(rotations, palm, found, side, skeleton):
+    """Rotations [T, 52, 3, 3] whose hand of one side is turned as its `palm` [T, 3, 3], where it was `found` [T].
+
+    The whole hand shows its turn better than the knuckles do that BodyIKNet sees among much else. What the two differ by is kept
+    over holes, less and less, so that a hand that comes and goes does not snap; the forearm takes half of a turn about itself.
+    """
+    if not found.any():
+        return rotations
+    elbow, wrist = JOINT_INDEX[f"{side}_elbow"], JOINT_INDEX[f"{side}_wrist"]
+    orientations = skeleton.pose(rotations)[1]
+    bridge = bridge_holes(found)
+    difference = bridge.rotations(transpose(orientations[:, wrist]) @ palm)
+    turned = rotations[:, wrist] @ fraction_of(difference, bridge.trust)
+    bone = unit(skeleton.joints[wrist] - skeleton.joints[elbow])
+    twist = twist_angle(turned, bone) - twist_angle(rotations[:, wrist], bone)
+    half = about(bone, (np.mod(twist + np.pi, 2 * np.pi) - np.pi) / 2)
+    rotations = rotations.copy()
+    rotations[:, elbow] = rotations[:, elbow] @ half
+    rotations[:, wrist] = transpose(half) @ turned
+    return rotations
 
 
 def joint_trust(keypoints):

@@ -73,7 +73,7 @@ def test_the_truth_measures_as_no_error(body, noise):
 def test_hands_are_as_good_as_asked(body, noise):
     """3 mm on exact keypoints; on noisy ones nearer to the truth than these, and than the closed form."""
     network = load_iknet(HAND_WEIGHTS)
-    poses = HandPoses(body, seed=11, pool_size=300).draw(300, torch.Generator().manual_seed(11), augment=False)
+    poses = HandPoses(body, seed=11, pool_size=150).draw(150, torch.Generator().manual_seed(11), augment=False)
     exact = {r.method: r for r in IKEvaluation(network, body, poses, noise, False).reports() if r.method != "closed form"}
     noisy = {r.method: r for r in IKEvaluation(network, body, poses, noise, True).reports()}
     assert exact["IKNet"].joints < 3 and exact["IKNet"].keypoints < 3
@@ -84,7 +84,7 @@ def test_hands_are_as_good_as_asked(body, noise):
 @pytest.mark.slow
 @pytest.mark.skipif(not MOCAP.is_dir(), reason="no motion data beside the project")
 def test_bodies_are_as_good_as_asked_on_held_out_motions(noise):
-    reports, timing = evaluate_ik(MOCAP, noise, count=400)
+    reports, timing = evaluate_ik(MOCAP, noise, count=200)
     print(format_ik_reports(reports, timing))
     named = {(r.keypoints_of, r.noisy, r.method, r.true_shape): r for r in reports}
     for definition in ("blazepose_33_knuckles", "smpl_33"):
