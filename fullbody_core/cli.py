@@ -198,6 +198,12 @@ def add_train(commands):
     )
     iknet.add_argument("--steps", type=int, default=60_000)
     iknet.add_argument("--batch", type=int, default=512)
+    help_rate = (
+        "Adam's rate at the start and at the end of its cosine (default: 1e-3 and 1e-6; the paper's are 1e-4 and 1e-4)"
+    )
+    iknet.add_argument(
+        "--learning-rate", type=float, nargs=2, default=(1e-3, 1e-6), metavar=("START", "END"), help=help_rate
+    )
     iknet.add_argument("--seed", type=int, default=0)
     iknet.add_argument("--device", default="auto", help="cuda, cpu, or auto (default)")
     iknet.set_defaults(run=run_train_iknet)
@@ -209,8 +215,15 @@ def run_train_iknet(options):
     if options.part == "body" and options.data is None:
         raise UsageError("BodyIKNet learns from motions: give a folder of AMASS-format files with --data.")
     definition = {"hand": "hand_21"}.get(options.part, IKNET_DEFINITIONS[options.keypoints])
+    start_rate, final_rate = options.learning_rate
     settings = IKNetTraining(
-        part=options.part, definition=definition, steps=options.steps, batch=options.batch, seed=options.seed
+        part=options.part,
+        definition=definition,
+        steps=options.steps,
+        batch=options.batch,
+        learning_rate=start_rate,
+        final_rate=final_rate,
+        seed=options.seed,
     )
     trainer = make_trainer(settings, options.data, load_noise(options.noise), options.output, pick_device(options.device))
     make_folder(options.output)

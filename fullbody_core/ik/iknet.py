@@ -63,7 +63,7 @@ class IKNetSolver:
             network, reference = IKNet.from_tensors(tensors, metadata)
             apart = np.linalg.norm(_centred(rest_keypoints(mean, network.layout)) - _centred(reference.numpy()), axis=-1)
             if apart.max() > SAME_BODY:
-                raise WeightsUnsuited("IKNet was trained on the open body; this body is solved in closed form.")
+                raise WeightsUnsuited("IKNet was trained on the open body, and this is another one.")
             networks.append(network)
         return cls(*networks, sha256)
 

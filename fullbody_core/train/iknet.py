@@ -61,6 +61,10 @@ class IKNetTraining:
             raise TrainingError(f"There is no IKNet for the {self.part} on {self.definition} keypoints.")
         if self.steps < 1 or self.batch < 1:
             raise TrainingError(f"Steps and batch should be at least 1, got {self.steps} and {self.batch}.")
+        if not 0 < self.final_rate <= self.learning_rate:
+            raise TrainingError(
+                f"Learning rates should be above zero and not rise, got {self.learning_rate} and {self.final_rate}."
+            )
 
 
 def iknet_losses(pose, keypoints, sample):

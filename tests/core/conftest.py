@@ -4,7 +4,21 @@ import importlib.resources
 
 import pytest
 
+from fullbody_core.body.open_body import load_body
 from fullbody_core.pipeline import capture
+from fullbody_core.synth.detector_noise import DetectorNoise
+
+
+@pytest.fixture(scope="session")
+def body():
+    """The open body."""
+    return load_body("open")
+
+
+@pytest.fixture(scope="session")
+def noise():
+    """MediaPipe's errors, as they come with the project."""
+    return DetectorNoise.load(importlib.resources.files("fullbody_core") / "assets" / "mediapipe_noise.npz")
 
 
 @pytest.fixture(scope="session")

@@ -1,35 +1,22 @@
 """`fullbody evaluate ik` and `fullbody train iknet` as commands, on motions that the test makes."""
 
-import importlib.resources
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from fullbody_core.body.open_body import load_body
 from fullbody_core.cli import main
 from fullbody_core.contract.npz_file import write_npz
 from fullbody_core.evaluate.clip import still_jitter
 from fullbody_core.evaluate.ik import IKEvaluation, evaluate_ik, format_ik_reports, load_iknet
 from fullbody_core.ik.iknet import HAND_WEIGHTS
 from fullbody_core.synth.demo_clip import demo_motion
-from fullbody_core.synth.detector_noise import DetectorNoise
 from fullbody_core.train.iknet_samples import HandPoses
 from fullbody_core.train.motions import is_held_out
 
 MOCAP = Path(__file__).parents[3] / "shared" / "data" / "mocap"
 """More motions than a test can make, where they are at hand."""
-
-
-@pytest.fixture(scope="module")
-def body():
-    return load_body("open")
-
-
-@pytest.fixture(scope="module")
-def noise():
-    return DetectorNoise.load(importlib.resources.files("fullbody_core") / "assets" / "mediapipe_noise.npz")
 
 
 @pytest.fixture(scope="module")

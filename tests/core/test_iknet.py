@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fullbody_core.body.bound_keypoints import BoundKeypoints
-from fullbody_core.body.open_body import load_body
 from fullbody_core.contract.npz_file import FileError
 from fullbody_core.contract.skeleton import JOINT_INDEX
 from fullbody_core.ik.rest_skeleton import BODY_PLACES, RestSkeleton, hand_places
@@ -15,11 +14,6 @@ from fullbody_core.networks.iknet import LAYOUTS, IKNet, rotation_from_6d
 from fullbody_core.train.iknet_samples import bind_keypoints, random_rotations
 
 every_layout = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
-
-
-@pytest.fixture(scope="module")
-def body():
-    return load_body("open")
 
 
 def network_of(layout, seed=0):

@@ -10,7 +10,6 @@ import pytest
 from synthetic_keypoints import keypoints_of, upright
 
 from fullbody_core import weights
-from fullbody_core.body.open_body import load_body
 from fullbody_core.cli import main
 from fullbody_core.contract.capture import CaptureClip
 from fullbody_core.contract.frames import axis_angle_to_matrix, matrix_to_axis_angle
@@ -33,11 +32,6 @@ from fullbody_core.weights import WeightsAbsent, WeightsError, WeightsUnsuited, 
 
 CAMERA = np.array([[500.0, 0, 320], [0, 500, 240], [0, 0, 1]])
 MIRROR = np.diag([-1.0, 1, 1])
-
-
-@pytest.fixture(scope="module")
-def body():
-    return load_body("open")
 
 
 @pytest.fixture(scope="module")

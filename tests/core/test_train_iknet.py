@@ -5,7 +5,6 @@ import pytest
 import roma
 import torch
 
-from fullbody_core.body.open_body import load_body
 from fullbody_core.contract.frames import axis_angle_to_matrix, matrix_to_axis_angle
 from fullbody_core.contract.npz_file import write_npz
 from fullbody_core.contract.skeleton import BODY_JOINTS, JOINT_INDEX, JOINT_NAMES
@@ -13,7 +12,6 @@ from fullbody_core.ik.analytic_hand import palm_orientation, solve_fingers
 from fullbody_core.ik.rest_skeleton import RestSkeleton, hand_places
 from fullbody_core.networks.iknet import LAYOUTS, IKNet, IKNetPose
 from fullbody_core.swing_twist import about, twist_angle
-from fullbody_core.synth.detector_noise import DetectorNoise
 from fullbody_core.synth.hand_poses import sample_hand_poses
 from fullbody_core.train.iknet import IKNetTrainer, IKNetTraining, TrainingError, iknet_losses, write_weights
 from fullbody_core.train.iknet_samples import BodyPoses, HandPoses, SampleMaker, mirror_turns
@@ -22,18 +20,6 @@ from fullbody_core.train.motions import Motion, MotionDataError, align_elbows, i
 from fullbody_core.weights import read_tensors
 
 every_layout = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
-
-
-@pytest.fixture(scope="module")
-def body():
-    return load_body("open")
-
-
-@pytest.fixture(scope="module")
-def noise():
-    import importlib.resources
-
-    return DetectorNoise.load(importlib.resources.files("fullbody_core") / "assets" / "mediapipe_noise.npz")
 
 
 def motion(frames=40, seed=0, largest=0.8):
@@ -302,7 +288,7 @@ def test_a_folder_with_another_training_is_refused(tmp_path, body, noise):
         trainer_in(tmp_path, body, noise, 6)
 
 
-@pytest.mark.parametrize("wrong", [{"part": "foot"}, {"definition": "coco"}, {"steps": 0}, {"batch": 0}])
+@pytest.mark.parametrize("wrong", [{"part": "foot"}, {"definition": "coco"}, {"steps": 0}, {"batch": 0}, {"final_rate": 1.0}])
 def test_settings_that_cannot_be_are_refused(wrong):
     with pytest.raises(TrainingError):
         IKNetTraining(**wrong)
