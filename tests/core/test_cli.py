@@ -189,7 +189,9 @@ def test_interrupt_leaves_nothing(demo_video, tmp_path):
             writer.write(frame / 24, image)
     command = [sys.executable, "-m", "fullbody_core.cli", "capture", str(video), "-o", str(tmp_path / "c.npz")]
     command += ["--overlay", str(tmp_path / "o.mp4")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    # Tests that run in the background of a shell inherit that Ctrl-C is ignored.
+    heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=heed)
     time.sleep(4)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
