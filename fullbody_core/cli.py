@@ -190,9 +190,7 @@ def add_train(commands):
     help_keypoints = "the body keypoints it is for (default: blazepose)"
     iknet.add_argument("--keypoints", choices=("blazepose", "smpl"), default="blazepose", help=help_keypoints)
     iknet.add_argument("--data", type=Path, metavar="FOLDER", help="motions in AMASS format (the hand needs none)")
-    iknet.add_argument(
-        "--noise", type=Path, metavar="NOISE.npz", help="errors of the detector (default: MediaPipe's, measured)"
-    )
+    add_noise(iknet)
     iknet.add_argument(
         "-o", "--output", type=Path, required=True, metavar="FOLDER", help="run folder; a stopped run goes on"
     )
@@ -264,11 +262,12 @@ def add_evaluate(commands):
     clip.set_defaults(run=run_evaluate_clip)
     ik = what.add_parser("ik", help="IKNet beside the closed form and a long optimisation, on held-out motions")
     add_motion_data(ik)
+    add_noise(ik)
     ik.add_argument("--poses", type=int, default=2000, help="how many of each kind (default: 2000)")
     ik.set_defaults(run=run_evaluate_ik)
 
     detector = what.add_parser("detector", help="MediaPipe on renders of the open body, where the truth is known")
-    detector.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="motions in AMASS format")
+    add_motion_data(detector)
     detector.add_argument(
         "-o", "--output", type=Path, metavar="NOISE.npz", help="write its errors as a noise model for training"
     )
@@ -295,6 +294,9 @@ def run_evaluate_detector(options):
 
 def add_motion_data(command):
     command.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="motions in AMASS format")
+
+
+def add_noise(command):
     help_noise = "errors of the detector (default: MediaPipe's, measured)"
     command.add_argument("--noise", type=Path, metavar="NOISE.npz", help=help_noise)
 

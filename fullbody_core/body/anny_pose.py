@@ -121,12 +121,6 @@ def mirror_vertices(model):
     return mirror
 
 
-def mirror_names(names, left, right):
-    place = {name: index for index, name in enumerate(names)}
-    swap = {name: name.replace(left, right) if left in name else name.replace(right, left) for name in names}
-    return np.array([place[swap[name]] for name in names])
-
-
 def fingertip_vertices(model):
     """The five outermost vertices of each fingertip, by the name of its last bone."""
     rest = model.get_rest_model(model.get_phenotype_blendshape_coefficients())

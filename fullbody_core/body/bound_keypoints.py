@@ -59,7 +59,7 @@ def _place_of(body, place):
         joint = JOINT_INDEX[place]
         return joint, body.rest_joints[joint], body.joint_shapedirs[joint]
     vertex = body.landmarks[place]
-    return int(np.argmax(body.weights[vertex])), body.v_template[vertex], body.shapedirs[vertex]
+    return body.carrying_joint(vertex), body.v_template[vertex], body.shapedirs[vertex]
 
 
 def _carrier(body, joint, joints):

@@ -16,13 +16,12 @@ import torch
 from scipy.spatial import cKDTree
 
 from ..contract.frames import axis_angle_to_matrix
-from ..contract.skeleton import JOINT_INDEX, JOINT_NAMES, PARENTS
+from ..contract.skeleton import JOINT_INDEX, JOINT_NAMES, PARENTS, mirror_names
 from .anny_pose import (
     ANNY_TO_REST,
     FINGER_NUMBERS,
     fingertip_vertices,
     load_anny,
-    mirror_names,
     mirror_vertices,
     owning_bones,
     pose_anny,
@@ -127,7 +126,7 @@ def bake_open_body(sample_count=400, held_out_count=100, seed=0):
 
 def t_posed_adults(model, phenotypes, mirror, chunk=25):
     """Surfaces [N, V, 3] and SMPL-H joints [N, 52, 3] m of people in SMPL's T-pose, mirror-symmetric, in the rest frame."""
-    bone_mirror = mirror_names(model.bone_labels, ".L", ".R")
+    bone_mirror = np.array(mirror_names(model.bone_labels, ".L", ".R"))
     tips = fingertip_vertices(model)
     rows = joint_of_bone_heads(model.bone_labels)
     surfaces, joints = [], []
@@ -337,7 +336,7 @@ def _symmetrised(points, mirror):
 
 
 def _joint_mirror():
-    return mirror_names(JOINT_NAMES, "left_", "right_")
+    return np.array(mirror_names(JOINT_NAMES))
 
 
 def _reconstruct(surfaces, mean, shapedirs):

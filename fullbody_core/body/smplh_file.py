@@ -136,6 +136,10 @@ class BodyModelFile:
         """How the joints move with the betas: [52, 3, B] metres per unit."""
         return np.einsum("jv,vcb->jcb", np.asarray(self.J_regressor, float), self.shapedirs)
 
+    def carrying_joint(self, vertex):
+        """The joint that holds most of a vertex's weight: a landmark rides on it."""
+        return int(np.argmax(self.weights[vertex]))
+
     def _to_arrays(self):
         parents = np.array(self.parents, np.int64)
         parents[0] = _ROOT_PARENT

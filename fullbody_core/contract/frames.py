@@ -21,6 +21,9 @@ REST_TO_CAMERA = np.diag([1.0, -1.0, -1.0])
 REST_TO_WORLD = CAMERA_TO_WORLD @ REST_TO_CAMERA
 """Rotation that stands a rest-frame person upright in the world, facing -y."""
 
+MIRROR = np.diag([-1.0, 1, 1])
+"""What a looking glass across x shows: of points by itself, of rotations on both sides."""
+
 
 def skew(vector):
     """Cross-product matrix [..., 3, 3] of vectors [..., 3]."""

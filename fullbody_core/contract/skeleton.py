@@ -119,3 +119,10 @@ def full_keypoint_names(body):
     """Names of a body definition's keypoints followed by both hands' 21, as the capture file's `keypoint_names`."""
     hands = tuple(f"{side}_hand_{name}" for side in ("left", "right") for name in HAND_21.names)
     return body.names + hands
+
+
+def mirror_names(names, left="left_", right="right_"):
+    """For each name the index of its counterpart on the other side; a name of neither side is its own."""
+    place = {name: index for index, name in enumerate(names)}
+    swap = {name: name.replace(left, right) if left in name else name.replace(right, left) for name in names}
+    return [place[swap[name]] for name in names]

@@ -17,20 +17,14 @@ from ..contract.skeleton import BLAZEPOSE_33, BODY_JOINTS, HAND_21
 from ..detect.keypoints import Keypoints
 from ..ik.analytic import solve_pose
 from ..ik.analytic_hand import palm_orientation, solve_fingers
-from ..ik.iknet import BODY_WEIGHTS, HAND_WEIGHTS, SMPL_WEIGHTS
+from ..ik.iknet import BODY_WEIGHTS, HAND_WEIGHTS, SMPL_WEIGHTS, load_iknet
 from ..ik.rest_skeleton import RestSkeleton
-from ..networks.iknet import IKNet, IKNetPose, rotation_from_6d
+from ..motion import LIMB_BONES
+from ..networks.iknet import IKNetPose, rotation_from_6d
 from ..train.iknet_samples import BodyPoses, HandPoses, IKSample, SampleMaker
 from ..train.keypoint_noise import KeypointNoise
 from ..train.motions import load_motions
-from ..weights import load_shipped
 from .table import format_table
-
-LIMB_BONES = tuple(
-    (f"{side}_{parent}", f"{side}_{child}")
-    for side in ("left", "right")
-    for parent, child in (("shoulder", "elbow"), ("elbow", "wrist"), ("hip", "knee"), ("knee", "ankle"))
-)
 
 OPTIMISATION_STEPS = 400
 
@@ -220,7 +214,7 @@ def evaluate_ik(data, noise, count=2000, seed=7, networks=None):
     """
     body = load_body("open")
     if networks is None:
-        networks = [load_iknet(weights) for weights in (BODY_WEIGHTS, SMPL_WEIGHTS, HAND_WEIGHTS)]
+        networks = [load_iknet(weights)[0] for weights in (BODY_WEIGHTS, SMPL_WEIGHTS, HAND_WEIGHTS)]
     held_out = BodyPoses(load_motions(data, held_out=True))
     reports = []
     for network in networks:
@@ -232,12 +226,6 @@ def evaluate_ik(data, noise, count=2000, seed=7, networks=None):
         for noisy in (False, True):
             reports += IKEvaluation(network, body, poses, noise, noisy).reports()
     return reports, time_networks(networks[0], networks[-1])
-
-
-def load_iknet(weights_id):
-    """A shipped IKNet. Raises `WeightsError`."""
-    tensors, metadata, _ = load_shipped(weights_id)
-    return IKNet.from_tensors(tensors, metadata)[0]
 
 
 def time_networks(body_network, hand_network, repeats=50):

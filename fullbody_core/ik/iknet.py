@@ -10,7 +10,7 @@ import numpy as np
 import roma
 import torch
 
-from ..contract.frames import matrix_to_quaternion, quaternion_to_matrix, slerp_quaternions
+from ..contract.frames import MIRROR, matrix_to_quaternion, quaternion_to_matrix, slerp_quaternions
 from ..contract.skeleton import (
     BLAZEPOSE_33,
     BODY_JOINT_NAMES,
@@ -18,6 +18,7 @@ from ..contract.skeleton import (
     BODY_PARENTS,
     HAND_21,
     JOINT_INDEX,
+    JOINT_NAMES,
     LEFT_HAND_JOINTS,
     RIGHT_HAND_JOINTS,
 )
@@ -28,7 +29,7 @@ from ..weights import WeightsUnsuited, load_shipped
 from .analytic import solve_pose
 from .face_mesh import with_face_mesh_head
 from .holes import bridge_holes
-from .rest_skeleton import BODY_PLACES, RestSkeleton, hand_places
+from .rest_skeleton import RestSkeleton, hand_places, keypoint_places
 
 BODY_WEIGHTS, SMPL_WEIGHTS, HAND_WEIGHTS = "body-iknet-blazepose", "body-iknet-smpl", "hand-iknet"
 
@@ -38,9 +39,13 @@ SAME_BODY = 5e-3
 CHUNK = 1024
 """Frames in one call: as fast as any larger number, and memory does not grow with the clip."""
 
-MIRROR = np.diag([-1.0, 1, 1])
-
 _KNUCKLES = [HAND_21.index(f"{finger}_mcp") for finger in ("index", "middle", "ring", "pinky")]
+
+
+def load_iknet(weights_id):
+    """(network, reference [K, 3] m, sha256) of a shipped IKNet. Raises `WeightsError` or `FileError`."""
+    tensors, metadata, sha256 = load_shipped(weights_id)
+    return *IKNet.from_tensors(tensors, metadata), sha256
 
 
 @dataclass
@@ -59,8 +64,7 @@ class IKNetSolver:
         networks, sha256 = [], {}
         mean = RestSkeleton.of_body(body, np.zeros(body.shapedirs.shape[-1]))
         for weights_id in (BODY_WEIGHTS, HAND_WEIGHTS):
-            tensors, metadata, sha256[weights_id] = load_shipped(weights_id)
-            network, reference = IKNet.from_tensors(tensors, metadata)
+            network, reference, sha256[weights_id] = load_iknet(weights_id)
             apart = np.linalg.norm(_centred(rest_keypoints(mean, network.layout)) - _centred(reference.numpy()), axis=-1)
             if apart.max() > SAME_BODY:
                 raise WeightsUnsuited("IKNet was trained on the open body, and this is another one.")
@@ -73,11 +77,12 @@ class IKNetSolver:
         The pelvis's rotation turns rest axes into the camera's, the others are relative to their parents. A hand that was not
         found stays flat; a limb that the detector gave up rests as in the closed form. The answer is always finite.
         """
-        resting = solve_pose(keypoints, skeleton.joints)
         points, confidence = body_points(with_face_mesh_head(keypoints, skeleton), skeleton)
-        rotations = np.broadcast_to(np.eye(3), resting.shape).copy()
+        rotations = np.broadcast_to(np.eye(3), (len(points), len(JOINT_NAMES), 3, 3)).copy()
         rotations[:, BODY_JOINTS] = self._run(self.body_network, points, confidence, skeleton)[0]
-        rotations = blend_orientations(resting, rotations, joint_trust(keypoints), skeleton)
+        trust = joint_trust(keypoints)
+        if (trust < 1).any():
+            rotations = blend_orientations(solve_pose(keypoints, skeleton.joints), rotations, trust, skeleton)
         for side, joints in zip(SIDES, (LEFT_HAND_JOINTS, RIGHT_HAND_JOINTS)):
             found = keypoints.hand_confidence[:, SIDES.index(side)] > 0
             fingers = self._solve_hand(keypoints, side, skeleton)
@@ -118,7 +123,7 @@ def run_network(network, points, confidence, reference):
 
 def rest_keypoints(skeleton, layout):
     """Where a layout's keypoints lie at rest, [K, 3] m."""
-    return skeleton.at_rest(BODY_PLACES.get(layout.definition.name) or hand_places("left"))
+    return skeleton.at_rest(keypoint_places(layout.definition))
 
 
 def _centred(points):
@@ -207,8 +212,6 @@ def blend_orientations(resting, solved, trust, skeleton):
 
     Orientations are mixed, not the turns relative to parents: a seen forearm must not swing with a hidden upper arm.
     """
-    if (trust >= 1).all():
-        return solved
     a, b = (matrix_to_quaternion(skeleton.pose(rotations)[1][:, BODY_JOINTS]) for rotations in (resting, solved))
     mixed = quaternion_to_matrix(slerp_quaternions(a, b, trust))
     blended = solved.copy()

@@ -61,6 +61,11 @@ def hand_places(side):
     return tuple(f"{side}_{_hand_place(keypoint)}" for keypoint in HAND_21.names)
 
 
+def keypoint_places(definition):
+    """The places of a `KeypointDefinition`'s keypoints: a body's, or a left hand's."""
+    return hand_places("left") if definition is HAND_21 else BODY_PLACES[definition.name]
+
+
 @dataclass
 class RestSkeleton:
     """joints [52, 3] m in the rest frame; landmarks: name to (joint that carries it, rest place [3] m)."""
@@ -73,7 +78,7 @@ class RestSkeleton:
         """The skeleton of `body` at shape `betas` [B]. Each landmark rides on the joint that holds most of its weight."""
         betas = np.asarray(betas, float)
         landmarks = {
-            name: (int(np.argmax(body.weights[vertex])), body.v_template[vertex] + body.shapedirs[vertex] @ betas)
+            name: (body.carrying_joint(vertex), body.v_template[vertex] + body.shapedirs[vertex] @ betas)
             for name, vertex in body.landmarks.items()
         }
         return cls(body.rest_joints + body.joint_shapedirs @ betas, landmarks)

@@ -29,6 +29,7 @@ from ..contract.skeleton import (
     SMPL_33,
     KeypointDefinition,
 )
+from ..detect.keypoints import SIDES
 
 FORMAT_NAME, FORMAT_VERSION = "fullbody-iknet", 1
 
@@ -36,8 +37,6 @@ SHAPE_SIZE = 16
 
 GIVEN_UP = 0.1
 """Below this confidence a keypoint fades out of the input: BlazePose places hidden limbs plausibly, down to about here."""
-
-SIDES = ("left", "right")
 
 
 @dataclass(frozen=True)
@@ -216,7 +215,7 @@ class IKNet(nn.Module):
         answer = self.leave(self.norm(hidden)).float()
         six, betas, log_scale = answer.split([6 * self.joint_count, SHAPE_SIZE, 1], 1)
         rotations = rotation_from_6d(six.unflatten(1, (self.joint_count, 6)) + self.identity)
-        root = heading @ rotations[:, :1].squeeze(1)
+        root = heading @ rotations[:, 0]
         rotations = torch.cat([root[:, None], rotations[:, 1:]], 1)
         return IKNetPose(rotations, betas, size * log_scale[:, 0].exp())
 

@@ -38,7 +38,7 @@ import numpy as np
 
 from ..contract.frames import axis_angle_to_matrix
 from ..contract.npz_file import FileError, check_arrays, check_format, read_npz, write_npz
-from ..contract.skeleton import BLAZEPOSE_33, HAND_21, HAND_BONES
+from ..contract.skeleton import BLAZEPOSE_33, HAND_21, HAND_BONES, mirror_names
 from ..detect.keypoints import SIDES
 from ..swing_twist import rotate, transpose, unit
 
@@ -120,12 +120,6 @@ def _hand_carrier(keypoint):
     return f"left_{finger}{order.index(name)}" if name and order.index(name) else "left_wrist"
 
 
-def _counterpart(keypoint):
-    other = dict(zip(SIDES, SIDES[::-1]))
-    side, _, name = keypoint.partition("_")
-    return f"{other[side]}_{name}" if side in other else keypoint
-
-
 _BODY_BONES = tuple(
     (BLAZEPOSE_33.index(f"{side}_{parent}"), BLAZEPOSE_33.index(f"{side}_{child}"))
     for parent, child in (
@@ -142,7 +136,7 @@ BODY_PART = Part(
     carriers=tuple(map(_body_carrier, BLAZEPOSE_33.names)),
     root=np.array([0.5 * name.endswith("_hip") for name in BLAZEPOSE_33.names]),
     aligned=np.array([name.endswith(_LIMBS) for name in BLAZEPOSE_33.names]),
-    mirror=np.array([BLAZEPOSE_33.index(_counterpart(name)) for name in BLAZEPOSE_33.names]),
+    mirror=np.array(mirror_names(BLAZEPOSE_33.names)),
     bones=_BODY_BONES,
     stiffness=0.3,
 )
@@ -156,9 +150,6 @@ HAND_PART = Part(
     stiffness=0.2,
 )
 """A left hand. For a right one mirror the truth (x negated, orientations M Q M), draw, and mirror back."""
-
-MIRROR = np.diag([-1.0, 1, 1])
-"""The other way round: of points in the camera frame, and on both sides of an orientation."""
 
 
 @dataclass

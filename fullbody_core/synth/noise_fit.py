@@ -7,9 +7,9 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from ..contract.frames import axis_angle_to_matrix, matrix_to_axis_angle
+from ..contract.frames import MIRROR, axis_angle_to_matrix, matrix_to_axis_angle
 from ..swing_twist import transpose
-from .detector_noise import MIRROR, PartNoise, bone_lengths, marked_points
+from .detector_noise import PartNoise, bone_lengths, marked_points
 
 BODY_RANK, HAND_RANK = 32, 24
 

@@ -8,11 +8,10 @@ import torch
 
 from ..body.lbs import BodyModel
 from ..camera import camera_matrix
-from ..contract.frames import CAMERA_TO_WORLD, axis_angle_to_matrix, matrix_to_axis_angle
+from ..contract.frames import CAMERA_TO_WORLD, MIRROR, axis_angle_to_matrix, matrix_to_axis_angle
 from ..contract.skeleton import FINGERS, JOINT_INDEX
 from ..detect.keypoints import SIDES
 from ..ik.rest_skeleton import RestSkeleton
-from .detector_noise import MIRROR
 from .hand_poses import sample_hand_poses
 from .render import dress, put_on, render, room, sample_light
 

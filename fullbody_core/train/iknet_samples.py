@@ -13,8 +13,8 @@ import torch
 
 from ..body.bound_keypoints import BoundKeypoints
 from ..contract.frames import CAMERA_TO_WORLD, matrix_to_axis_angle
-from ..contract.skeleton import BODY_JOINTS, JOINT_INDEX, JOINT_NAMES
-from ..ik.rest_skeleton import BODY_PLACES, hand_places
+from ..contract.skeleton import BODY_JOINTS, JOINT_INDEX, JOINT_NAMES, mirror_names
+from ..ik.rest_skeleton import keypoint_places
 from ..networks.iknet import SHAPE_SIZE
 from ..synth.hand_poses import sample_hand_poses
 
@@ -53,8 +53,7 @@ class IKSample(NamedTuple):
 
 def bind_keypoints(body, layout):
     """The `BoundKeypoints` of a layout on a body."""
-    places = BODY_PLACES.get(layout.definition.name) or hand_places("left")
-    return BoundKeypoints(body, layout.joint_names, layout.parents, places)
+    return BoundKeypoints(body, layout.joint_names, layout.parents, keypoint_places(layout.definition))
 
 
 class BodyPoses:
@@ -110,10 +109,7 @@ class BodyPoses:
 
 def mirror_turns(turns, which):
     """The `which` [B] of axis-angle body poses [B, 22, 3] as a mirror across the person's middle shows them."""
-    names = JOINT_NAMES[BODY_JOINTS]
-    swap = {"left": "right", "right": "left"}
-    other = [names.index("_".join([swap.get(part, part) for part in name.split("_")])) for name in names]
-    mirrored = turns[:, other] * torch.tensor([1.0, -1, -1])
+    mirrored = turns[:, mirror_names(JOINT_NAMES[BODY_JOINTS])] * torch.tensor([1.0, -1, -1])
     # The pelvis turns in the world, whose axes are x to the side, y away, z up: it is mirrored there and in its own axes.
     return torch.where(which[:, None, None], mirrored, turns)
 

@@ -9,8 +9,8 @@ import torch
 from fullbody_core.cli import main
 from fullbody_core.contract.npz_file import write_npz
 from fullbody_core.evaluate.clip import still_jitter
-from fullbody_core.evaluate.ik import IKEvaluation, evaluate_ik, format_ik_reports, load_iknet
-from fullbody_core.ik.iknet import HAND_WEIGHTS
+from fullbody_core.evaluate.ik import IKEvaluation, evaluate_ik, format_ik_reports
+from fullbody_core.ik.iknet import HAND_WEIGHTS, load_iknet
 from fullbody_core.synth.demo_clip import demo_motion
 from fullbody_core.train.iknet_samples import HandPoses
 from fullbody_core.train.motions import is_held_out
@@ -47,7 +47,7 @@ def test_the_table_has_every_method_on_every_kind_of_input(motions, noise):
 
 
 def test_the_truth_measures_as_no_error(body, noise):
-    network = load_iknet(HAND_WEIGHTS)
+    network, _, _ = load_iknet(HAND_WEIGHTS)
     poses = HandPoses(body, pool_size=50).draw(20, torch.Generator().manual_seed(0), augment=False)
     evaluation = IKEvaluation(network, body, poses, noise, noisy=False)
     sample = evaluation.sample
@@ -59,7 +59,7 @@ def test_the_truth_measures_as_no_error(body, noise):
 
 def test_hands_are_as_good_as_asked(body, noise):
     """3 mm on exact keypoints; on noisy ones nearer to the truth than these, and than the closed form."""
-    network = load_iknet(HAND_WEIGHTS)
+    network, _, _ = load_iknet(HAND_WEIGHTS)
     poses = HandPoses(body, seed=11, pool_size=150).draw(150, torch.Generator().manual_seed(11), augment=False)
     exact = {r.method: r for r in IKEvaluation(network, body, poses, noise, False).reports() if r.method != "closed form"}
     noisy = {r.method: r for r in IKEvaluation(network, body, poses, noise, True).reports()}

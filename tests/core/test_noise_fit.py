@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from fullbody_core.synth.detector_noise import BODY_PART, HAND_PART, MIRROR, PartNoise
+from fullbody_core.contract.frames import MIRROR
+from fullbody_core.synth.detector_noise import BODY_PART, HAND_PART, PartNoise
 from fullbody_core.synth.noise_fit import PartPairs, estimate_part, fit_part, is_swapped, is_turned
 
 RANK = 6
