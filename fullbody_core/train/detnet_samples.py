@@ -15,15 +15,7 @@ import numpy as np
 
 from ..contract.skeleton import HAND_21
 from ..networks.body_keypoints import DEFINITION_NAMES, EXTENDED_BODIES, MOST_KEYPOINTS
-
-IMAGE_SIZE = (192, 256)
-"""px (width, height) of I: the paper's 768 x 1024 downscaled by 4."""
-
-HAND_SIZE = 128
-"""px of a square hand image. The paper leaves it open; minimal-hand's input has this size."""
-
-CELL = 4
-"""px of I per cell of the body's maps and of the hand and face heat-maps, which are 48 wide and 64 high."""
+from ..networks.detnet import CELL, HAND_SIZE, IMAGE_SIZE
 
 FACE_POINTS = 68
 """Places for face landmarks; unknown ones fill up."""

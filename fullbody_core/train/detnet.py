@@ -1,0 +1,258 @@
+"""Training of DetNet (Zhou et al. 2021, Sec. 3.2; supplementary Sec. 3, Training Details).
+
+Adam at 1e-3, and at 1e-4 from when the loss on held-out samples stops decreasing, as in the paper, or from the last part of the
+steps on, whichever comes first.
+"""
+
+import json
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..evaluate.detnet import constant_predictions, format_detnet_reports, predict_samples, report_samples
+from ..networks.body_keypoints import EXTENDED_BODIES
+from ..networks.detnet import SIZES, DetNet, to_tensors
+from ..tensor_shards import write_shards
+from .augmentation import augment
+from .checkpoint import load_checkpoint, save_checkpoint
+from .detnet_loss import DetNetTensors, detnet_losses, total_loss
+from .detnet_samples import DetNetSamples
+from .detnet_sources import open_people
+from .iknet import TrainingError
+from .mini_batches import PAPER_SIZE, MiniBatches, OwnThread
+from .sample_pool import Ahead, SamplePool
+
+LARGEST_GRADIENT = 3000.0
+"""Norm to which gradients are cut. Losses are sums over maps: usual gradients are in the hundreds."""
+
+VALIDATION_BATCH = 32
+
+POOL_BLOCKS = 128
+"""Blocks of a batch's size that the pool holds: 128 of 16 samples are half a gigabyte."""
+
+
+@dataclass(frozen=True)
+class DetNetTraining:
+    """Settings of one training.
+
+    size: a name in `networks.detnet.SIZES`; definitions: the ExtBody-PoseNets to train; steps and batch size; learning_rate, and
+    final_rate from the plateau on; evaluate_every: steps between looks at the held-out samples; patience: how many looks without
+    a better loss make a plateau; final_share: the last part of the steps, which has the final rate in any case; seed of
+    everything that is drawn.
+    """
+
+    size: str = "small"
+    definitions: tuple = ("smpl",)
+    steps: int = 8000
+    batch: int = 16
+    learning_rate: float = 1e-3
+    final_rate: float = 1e-4
+    warm_up: int = 200
+    evaluate_every: int = 500
+    patience: int = 3
+    final_share: float = 0.25
+    reuse: int = 4
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.size not in SIZES or not self.definitions or not set(self.definitions) <= set(EXTENDED_BODIES):
+            raise TrainingError(f"There is no DetNet of size {self.size!r} for {', '.join(self.definitions)} keypoints.")
+        if min(self.steps, self.batch, self.evaluate_every, self.patience, self.reuse) < 1:
+            raise TrainingError(f"Steps and batch should be at least 1, got {self.steps} and {self.batch}.")
+        if not 0 < self.final_rate <= self.learning_rate:
+            raise TrainingError(
+                f"Learning rates should be above zero and not rise, got {self.learning_rate} and {self.final_rate}."
+            )
+
+
+PRESETS = {
+    # About an hour and a quarter on two cores.
+    "small": DetNetTraining(size="small", steps=8000, batch=16),
+    # What the paper's network asks for; made for a GPU.
+    "full": DetNetTraining(size="full", steps=200_000, batch=64, evaluate_every=2000),
+    # Shows in a minute that everything is there.
+    "tiny": DetNetTraining(size="tiny", steps=60, batch=4, evaluate_every=30),
+}
+
+
+class DetNetTrainer:
+    """One training run in a folder: its checkpoint, its log, and at the end its weights.
+
+    A step depends on the settings and its number alone, so that a run that was stopped and resumed ends with the same weights.
+    """
+
+    def __init__(self, settings, batches, held_out, folder, device="cpu"):
+        """batches: draw(step) -> `DetNetSamples`; held_out: `DetNetSamples` that are never trained on. Raises `TrainingError` if
+        the folder holds another run."""
+        self.settings, self.batches, self.held_out, self.folder = settings, batches, held_out, Path(folder)
+        self.device = torch.device(device)
+        torch.manual_seed(settings.seed)
+        network = DetNet(settings.size, settings.definitions)
+        self.network = network.to(self.device, memory_format=torch.channels_last)
+        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=settings.learning_rate)
+        self.step, self.best, self.waited, self.fell_at = 0, float("inf"), 0, None
+        self._resume()
+
+    def run(self, log=print, log_seconds=60, save_seconds=300):
+        """Trains to the end and returns the network. One log line a minute; Ctrl-C saves a checkpoint and passes on."""
+        started, begin = self.step, time.monotonic()
+        logged = saved = begin
+        totals, counted = {}, 0
+        try:
+            while self.step < self.settings.steps:
+                losses = self.train_step()
+                totals = {name: totals.get(name, 0.0) + value for name, value in losses.items()}
+                counted += 1
+                now = time.monotonic()
+                done = self.step == self.settings.steps
+                if now - logged > log_seconds or done:
+                    pace = (self.step - started) / (now - begin)
+                    log(self._describe({name: float(value) / counted for name, value in totals.items()}, pace))
+                    logged, totals, counted = now, {}, 0
+                if self.step % self.settings.evaluate_every == 0 or done:
+                    self.look(log)
+                if now - saved > save_seconds:
+                    self.save()
+                    saved = now
+        finally:
+            self.save()
+        return self.network.eval()
+
+    def train_step(self):
+        """One step of Adam; returns the terms of the loss."""
+        self.network.train()
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.learning_rate(self.step)
+        batch = DetNetTensors.of(self.batches.draw(self.step), self.device)
+        losses = detnet_losses(self.network, batch)
+        total = total_loss(losses)
+        self.optimiser.zero_grad(set_to_none=True)
+        total.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), LARGEST_GRADIENT)
+        self.optimiser.step()
+        self.step += 1
+        return {"total": total.detach()} | {name: loss.detach() for name, loss in losses.items()}
+
+    def learning_rate(self, step):
+        """Linear warm-up to `learning_rate`; `final_rate` after the plateau or in the last part of the steps."""
+        settings = self.settings
+        fallen = self.fell_at is not None or step >= (1 - settings.final_share) * settings.steps
+        rate = settings.final_rate if fallen else settings.learning_rate
+        return float(rate * min(1, (step + 1) / settings.warm_up))
+
+    def look(self, log):
+        """Measures the held-out samples, logs it, and notices a plateau."""
+        loss = self.validation_loss()
+        report = report_samples(self.held_out, predict_samples(self.network.eval(), self.held_out, device=self.device))
+        body, hands = report.parts["body"], report.parts["hands"]
+        log(
+            f"step {self.step} held out: loss {loss:.1f} body {body.mpjpe:.1f} mm PA {body.pa:.1f} mm 2D {report.pck2d:.1%} "
+            f"hands {hands.mpjpe:.1f} mm PA {hands.pa:.1f} mm 2D {report.hand_pixels:.1%} "
+            f"IoU hand {report.hand_iou:.2f} face {report.face_iou:.2f}"
+        )
+        if loss < self.best:
+            self.best, self.waited = loss, 0
+            return
+        self.waited += 1
+        if self.waited >= self.settings.patience and self.fell_at is None:
+            self.fell_at = self.step
+            log(f"step {self.step} the loss stopped decreasing: learning rate {self.settings.final_rate:.0e} from here on")
+
+    def validation_loss(self):
+        """Eq. 11 on the held-out samples."""
+        self.network.eval()
+        total = 0.0
+        with torch.no_grad():
+            for start in range(0, len(self.held_out), VALIDATION_BATCH):
+                part = self.held_out.take(slice(start, start + VALIDATION_BATCH))
+                losses = detnet_losses(self.network, DetNetTensors.of(part, self.device))
+                total += float(total_loss(losses)) * len(part)
+        return total / len(self.held_out)
+
+    def _describe(self, losses, pace):
+        terms = " ".join(f"{name} {value:.1f}" for name, value in losses.items())
+        return f"step {self.step}/{self.settings.steps} {terms} lr {self.learning_rate(self.step):.0e} {pace:.2f} steps/s"
+
+    def final_table(self):
+        """A table of the network on the held-out samples, beside the best predictor that never looks: their own mean pose."""
+        predicted = predict_samples(self.network.eval(), self.held_out, device=self.device)
+        constant = constant_predictions(self.held_out, self.held_out)
+        reports = {"DetNet": predicted, "constant pose": constant}
+        return format_detnet_reports({name: report_samples(self.held_out, item) for name, item in reports.items()})
+
+    def save(self):
+        """Everything a resumed run needs."""
+        tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        for index, state in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"adam.{index}.{name}": value for name, value in state.items()}
+        plateau = {"best": self.best, "waited": self.waited, "fell_at": self.fell_at}
+        metadata = {"settings": json.dumps(asdict(self.settings)), "plateau": json.dumps(plateau)}
+        save_checkpoint(self.folder, self.step, tensors, metadata)
+
+    def _resume(self):
+        found = load_checkpoint(self.folder)
+        if found is None:
+            return
+        self.step, tensors, metadata = found
+        if json.loads(metadata["settings"]) != json.loads(json.dumps(asdict(self.settings))):
+            raise TrainingError(f"{self.folder} holds a training with other settings: choose another folder with -o.")
+        plateau = json.loads(metadata["plateau"])
+        self.best, self.waited, self.fell_at = plateau["best"], plateau["waited"], plateau["fell_at"]
+        self.network.load_state_dict(
+            {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
+        )
+        states = self.optimiser.state_dict()
+        for name, value in tensors.items():
+            if name.startswith("adam."):
+                _, index, key = name.split(".")
+                states["state"].setdefault(int(index), {})[key] = value
+        self.optimiser.load_state_dict(states)
+
+
+def write_weights(network, folder):
+    """Writes a trained `DetNet` in half precision and returns the files' paths."""
+    return write_shards(folder, f"detnet_{network.size}", *to_tensors(network))
+
+
+def make_trainer(
+    settings, data, readers, folder, device="cpu", held_out=256, overfit=None, backgrounds=None, progress=lambda items: items
+):
+    """The trainer of one run.
+
+    data: folder of AMASS-format motions or None; readers: of public datasets, which join the synthetic people in the paper's
+    composition; held_out: number of held-out synthetic people; overfit: train and measure on this many fixed samples instead.
+    Raises `MotionDataError`, `PeopleAbsent`, `DatasetError`, `TrainingError`.
+    """
+    settings = replace(settings, definitions=tuple(dict.fromkeys(("smpl", *(reader.definition for reader in readers)))))
+    if overfit is not None:
+        samples = draw_samples(open_people(data, False, device, backgrounds), overfit, (settings.seed, 3), progress)
+        return DetNetTrainer(settings, FixedSamples(samples, settings.batch, settings.seed), samples, folder, device)
+    kept = draw_samples(open_people(data, True, device, backgrounds), held_out, (settings.seed, 2), progress)
+    people = OwnThread(lambda: open_people(data, False, device, backgrounds))
+    if readers:
+        batches = MiniBatches([*readers, people], settings.seed, multiple=max(1, settings.batch // PAPER_SIZE))
+    else:
+        batches = SamplePool(people, settings.batch, settings.reuse, POOL_BLOCKS, settings.seed, augment)
+    return DetNetTrainer(settings, Ahead(batches), kept, folder, device)
+
+
+def draw_samples(source, count, seed, progress, block=32):
+    """`count` samples of a source, a block at a time."""
+    starts = progress(range(0, count, block))
+    return DetNetSamples.concatenate([source.draw(min(block, count - start), (*seed, start)) for start in starts])
+
+
+class FixedSamples:
+    """Batches from a few samples that never change, each epoch in a new order."""
+
+    def __init__(self, samples, batch, seed):
+        self.samples, self.batch, self.seed = samples, min(batch, len(samples)), seed
+
+    def draw(self, step):
+        """The batch of that step."""
+        epoch, place = divmod(step * self.batch, len(self.samples) // self.batch * self.batch)
+        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.samples))
+        return self.samples.take(order[place : place + self.batch])
