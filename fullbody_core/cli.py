@@ -6,9 +6,17 @@ import os
 import sys
 from pathlib import Path
 
-from tqdm import tqdm
-
 from . import __version__
+from .cli_networks import add_bench, add_evaluate, add_train
+from .usage import (
+    UsageError,
+    add_capture_settings,
+    capture_settings,
+    check_writable,
+    make_folder,
+    print_warnings,
+    progress_bar,
+)
 
 
 def main(arguments=None):
@@ -41,10 +49,6 @@ def user_errors():
     return AddonPackageError, BlendError, BlenderError, CameraError, CaptureFailure, FileError, UsageError, VideoError
 
 
-class UsageError(ValueError):
-    """Options that do not go together. The message is one sentence for the user."""
-
-
 def make_parser():
     parser = argparse.ArgumentParser(
         prog="fullbody", description="Markerless motion capture from video, as keyframes in Blender."
@@ -56,6 +60,7 @@ def make_parser():
     add_blend(commands)
     add_train(commands)
     add_evaluate(commands)
+    add_bench(commands)
     return parser
 
 
@@ -70,28 +75,6 @@ def add_capture(commands):
     )
     add_capture_settings(command)
     command.set_defaults(run=run_capture)
-
-
-def add_capture_settings(command):
-    from .camera import DEFAULT_FOV
-
-    command.add_argument("--detector", choices=("auto", "mediapipe"), default="auto")
-    help_ik = "inverse kinematics: the trained networks or the closed form (default: the networks)"
-    command.add_argument("--ik", choices=("auto", "iknet", "analytic"), default="auto", help=help_ik)
-    help_fov = f"field of view in degrees across the longer side of the picture (default {DEFAULT_FOV:g})"
-    command.add_argument("--fov", type=float, default=DEFAULT_FOV, metavar="DEG", help=help_fov)
-    command.add_argument("--body", default="open", metavar="open|FILE", help="body model (default: the open body)")
-    command.add_argument(
-        "--smooth", action=argparse.BooleanOptionalAction, default=True, help="One-Euro filter (default: on)"
-    )
-
-
-def capture_settings(options):
-    from .pipeline import CaptureSettings
-
-    return CaptureSettings(
-        detector=options.detector, ik=options.ik, fov=options.fov, body=options.body, smooth=options.smooth
-    )
 
 
 def run_capture(options):
@@ -180,172 +163,6 @@ def run_demo(options):
     command += ["--blender", options.blender] * (options.blender is not None)
     run_blend(make_parser().parse_args(command))
     print(f"Open {place}.blend in Blender and press space; {place}.png shows the video and the character side by side.")
-
-
-def add_train(commands):
-    command = commands.add_parser("train", help="train a network")
-    what = command.add_subparsers(required=True, metavar="NET")
-    iknet = what.add_parser("iknet", help="BodyIKNet or HandIKNet", description="Trains an inverse-kinematics network.")
-    iknet.add_argument("--part", choices=("body", "hand"), required=True)
-    help_keypoints = "the body keypoints it is for (default: blazepose)"
-    iknet.add_argument("--keypoints", choices=("blazepose", "smpl"), default="blazepose", help=help_keypoints)
-    iknet.add_argument("--data", type=Path, metavar="FOLDER", help="motions in AMASS format (the hand needs none)")
-    add_noise(iknet)
-    iknet.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="FOLDER", help="run folder; a stopped run goes on"
-    )
-    iknet.add_argument("--steps", type=int, default=60_000)
-    iknet.add_argument("--batch", type=int, default=512)
-    help_rate = (
-        "Adam's rate at the start and at the end of its cosine (default: 1e-3 and 1e-6; the paper's are 1e-4 and 1e-4)"
-    )
-    iknet.add_argument(
-        "--learning-rate", type=float, nargs=2, default=(1e-3, 1e-6), metavar=("START", "END"), help=help_rate
-    )
-    iknet.add_argument("--seed", type=int, default=0)
-    iknet.add_argument("--device", default="auto", help="cuda, cpu, or auto (default)")
-    iknet.set_defaults(run=run_train_iknet)
-
-
-def run_train_iknet(options):
-    from .train.iknet import IKNetTraining, make_trainer, write_weights
-
-    if options.part == "body" and options.data is None:
-        raise UsageError("BodyIKNet learns from motions: give a folder of AMASS-format files with --data.")
-    definition = {"hand": "hand_21"}.get(options.part, IKNET_DEFINITIONS[options.keypoints])
-    start_rate, final_rate = options.learning_rate
-    settings = IKNetTraining(
-        part=options.part,
-        definition=definition,
-        steps=options.steps,
-        batch=options.batch,
-        learning_rate=start_rate,
-        final_rate=final_rate,
-        seed=options.seed,
-    )
-    trainer = make_trainer(settings, options.data, load_noise(options.noise), options.output, pick_device(options.device))
-    make_folder(options.output)
-    with open(options.output / "train.log", "a", encoding="utf-8") as log_file:
-
-        def log(line):
-            print(line, flush=True)
-            print(line, file=log_file, flush=True)
-
-        trainer.run(log)
-    path = options.output / f"iknet_{definition}.safetensors"
-    write_weights(trainer, path)
-    print(f"Weights: {path}")
-
-
-IKNET_DEFINITIONS = {"blazepose": "blazepose_33_knuckles", "smpl": "smpl_33"}
-
-
-def load_noise(path):
-    """The detector's measured errors: a file's, or those that come with the project."""
-    from .synth.detector_noise import DetectorNoise
-
-    return DetectorNoise.load(path or importlib.resources.files("fullbody_core") / "assets" / "mediapipe_noise.npz")
-
-
-def pick_device(name):
-    import torch
-
-    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
-
-
-def add_evaluate(commands):
-    command = commands.add_parser("evaluate", help="measure quality and speed")
-    what = command.add_subparsers(required=True, metavar="WHAT")
-    clip = what.add_parser("clip", help="speed, validity and reprojection on videos, beside MediaPipe Holistic")
-    clip.add_argument("videos", type=Path, nargs="+", metavar="VIDEO")
-    add_capture_settings(clip)
-    clip.set_defaults(run=run_evaluate_clip)
-    ik = what.add_parser("ik", help="IKNet beside the closed form and a long optimisation, on held-out motions")
-    add_motion_data(ik)
-    add_noise(ik)
-    ik.add_argument("--poses", type=int, default=2000, help="how many of each kind (default: 2000)")
-    ik.set_defaults(run=run_evaluate_ik)
-
-    detector = what.add_parser("detector", help="MediaPipe on renders of the open body, where the truth is known")
-    add_motion_data(detector)
-    detector.add_argument(
-        "-o", "--output", type=Path, metavar="NOISE.npz", help="write its errors as a noise model for training"
-    )
-    detector.add_argument("--scenes", type=int, default=440, help="how many short scenes (default: 440, about half an hour)")
-    detector.set_defaults(run=run_evaluate_detector)
-
-
-def run_evaluate_detector(options):
-    try:
-        from .evaluate.detector import DetectorEvaluationError, evaluate_detector, format_report
-    except ModuleNotFoundError as error:
-        raise UsageError(f"Rendering needs {error.name}: install it with pip install 'fullbody-mocap[train]'.") from error
-    if options.output:
-        check_writable(options.output)
-    try:
-        report, noise = evaluate_detector(options.data, options.scenes, progress=progress_bar("Rendering", "scene"))
-    except DetectorEvaluationError as error:
-        raise UsageError(str(error)) from error
-    print(format_report(report))
-    if options.output:
-        noise.save(options.output)
-        print(f"Noise model: {options.output}")
-
-
-def add_motion_data(command):
-    command.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="motions in AMASS format")
-
-
-def add_noise(command):
-    help_noise = "errors of the detector (default: MediaPipe's, measured)"
-    command.add_argument("--noise", type=Path, metavar="NOISE.npz", help=help_noise)
-
-
-def run_evaluate_ik(options):
-    from .evaluate.ik import evaluate_ik, format_ik_reports
-
-    print(format_ik_reports(*evaluate_ik(options.data, load_noise(options.noise), options.poses)))
-
-
-def run_evaluate_clip(options):
-    from .evaluate.clip import evaluate_clip, format_reports
-
-    settings = capture_settings(options)
-    reports = [
-        evaluate_clip(video, settings) for video in tqdm(options.videos, desc="Evaluating", unit="clip", disable=None)
-    ]
-    print(format_reports(reports))
-
-
-def check_writable(path):
-    """Refuses an output place before the work rather than after it. Raises `UsageError`."""
-    folder = path.resolve().parent
-    if not folder.is_dir():
-        raise UsageError(f"Cannot write {path}: the folder {folder} does not exist.")
-    if path.is_dir() or not os.access(folder, os.W_OK):
-        raise UsageError(f"Cannot write {path}: choose a file name in a folder you may write to.")
-
-
-def make_folder(path):
-    """Makes a folder for the output where there is none. Raises `UsageError`."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"Cannot make the folder {path}: {error.strerror}.") from error
-
-
-def progress_bar(label, unit="frame"):
-    """A function that wraps an iterator of frames in a progress bar (none where the output is not a terminal)."""
-
-    def wrap(frames, total=None):
-        return tqdm(frames, total=total, desc=label, unit=unit, disable=None)
-
-    return wrap
-
-
-def print_warnings(warnings):
-    for warning in warnings:
-        print(f"Note: {warning}", file=sys.stderr)
 
 
 def _hide_native_logs():

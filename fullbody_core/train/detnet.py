@@ -19,8 +19,7 @@ from ..tensor_shards import write_shards
 from .augmentation import augment
 from .checkpoint import load_checkpoint, save_checkpoint
 from .detnet_loss import DetNetTensors, detnet_losses, total_loss
-from .detnet_samples import DetNetSamples
-from .detnet_sources import open_people
+from .detnet_sources import draw_samples, open_people
 from .iknet import TrainingError
 from .mini_batches import PAPER_SIZE, MiniBatches, OwnThread
 from .sample_pool import Ahead, SamplePool
@@ -237,12 +236,6 @@ def make_trainer(
     else:
         batches = SamplePool(people, settings.batch, settings.reuse, POOL_BLOCKS, settings.seed, augment)
     return DetNetTrainer(settings, Ahead(batches), kept, folder, device)
-
-
-def draw_samples(source, count, seed, progress, block=32):
-    """`count` samples of a source, a block at a time."""
-    starts = progress(range(0, count, block))
-    return DetNetSamples.concatenate([source.draw(min(block, count - start), (*seed, start)) for start in starts])
 
 
 class FixedSamples:

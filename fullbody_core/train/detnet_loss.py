@@ -12,7 +12,6 @@ import torch
 from ..contract.skeleton import HAND_BONES
 from ..networks.body_keypoints import BASIC_BODY, BASIC_BONES, DEFINITION_NAMES, EXTENDED_BODIES
 from ..networks.detnet import CELL, HAND_CELLS, HAND_SIZE, IMAGE_SIZE
-from ..networks.localization import part_windows
 from .detnet_samples import HAND_ROOT, HAND_UNIT
 
 KEYPOINT_WEIGHT, DELTA_WEIGHT, LOCATION_WEIGHT = 1.0, 10.0, 10.0
@@ -244,12 +243,3 @@ def heat_targets(batch, rows):
     face = gaussian_maps(batch.face2d[rows] / CELL, BODY_MAP, BODY_SIGMA) * batch.face_known[rows][..., None, None]
     known = torch.cat([batch.hand_map_known[rows], batch.face_map_known[rows, None]], 1)
     return torch.cat([hands.amax(2), face.amax(1, keepdim=True)], 1), known
-
-
-def hand_windows(hand2d):
-    """The squares [N, 2, 3] float32 (u, v, w in cells) that Eq. 6 finds in the true heat-maps of hands [N, 2, 21, 2] px of I; zeros
-    for a hand that is not in the picture."""
-    maps = gaussian_maps(torch.as_tensor(hand2d, dtype=torch.float32).flatten(1, 2) / CELL, BODY_MAP, BODY_SIGMA)
-    heat = maps.unflatten(1, (2, -1)).amax(2)
-    shown = heat.amax((2, 3)) > SHOWN
-    return (part_windows(heat) * shown[..., None]).float().numpy()

@@ -8,7 +8,8 @@ from ..body.open_body import load_body
 from ..contract.npz_file import FileError
 from ..synth.body_poses import sample_body_poses
 from .datasets import open_dataset
-from .detnet_loss import hand_windows
+from .detnet_samples import DetNetSamples
+from .hand_windows import hand_windows
 from .motions import Motion, load_motions
 
 DRAWN_POSES = {False: 20_000, True: 2_000}
@@ -42,5 +43,11 @@ def drawn_motions(held_out):
 
 
 def open_datasets(pairs, **options):
-    """Readers of (name, folder) pairs. Raises `DatasetError`."""
+    """Readers of (name, folder) pairs; options: such as the split, for each of them. Raises `DatasetError`."""
     return [open_dataset(name, Path(folder), **options) for name, folder in pairs]
+
+
+def draw_samples(source, count, seed, progress, block=32):
+    """`count` samples of a source, a block at a time."""
+    starts = progress(range(0, count, block))
+    return DetNetSamples.concatenate([source.draw(min(block, count - start), (*seed, start)) for start in starts])

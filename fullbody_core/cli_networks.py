@@ -1,0 +1,266 @@
+"""The commands that train, evaluate and time the networks: `fullbody train`, `fullbody evaluate` and `fullbody bench`."""
+
+import importlib.resources
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from .usage import (
+    UsageError,
+    add_capture_settings,
+    capture_settings,
+    check_writable,
+    make_folder,
+    pick_device,
+    progress_bar,
+)
+
+
+def add_train(commands):
+    command = commands.add_parser("train", help="train a network")
+    what = command.add_subparsers(required=True, metavar="NET")
+    iknet = what.add_parser("iknet", help="BodyIKNet or HandIKNet", description="Trains an inverse-kinematics network.")
+    iknet.add_argument("--part", choices=("body", "hand"), required=True)
+    help_keypoints = "the body keypoints it is for (default: blazepose)"
+    iknet.add_argument("--keypoints", choices=("blazepose", "smpl"), default="blazepose", help=help_keypoints)
+    iknet.add_argument("--data", type=Path, metavar="FOLDER", help="motions in AMASS format (the hand needs none)")
+    add_noise(iknet)
+    iknet.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FOLDER", help="run folder; a stopped run goes on"
+    )
+    iknet.add_argument("--steps", type=int, default=60_000)
+    iknet.add_argument("--batch", type=int, default=512)
+    help_rate = (
+        "Adam's rate at the start and at the end of its cosine (default: 1e-3 and 1e-6; the paper's are 1e-4 and 1e-4)"
+    )
+    iknet.add_argument(
+        "--learning-rate", type=float, nargs=2, default=(1e-3, 1e-6), metavar=("START", "END"), help=help_rate
+    )
+    iknet.add_argument("--seed", type=int, default=0)
+    iknet.add_argument("--device", default="auto", help="cuda, cpu, or auto (default)")
+    iknet.set_defaults(run=run_train_iknet)
+
+    detnet = what.add_parser("detnet", help="DetNet: body, hand and face keypoints from pictures")
+    detnet.add_argument("--preset", choices=("small", "full", "tiny"), default="small", help="settings (default: small)")
+    add_people_data(detnet)
+    add_datasets(detnet)
+    detnet.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FOLDER", help="run folder; a stopped run goes on"
+    )
+    detnet.add_argument("--steps", type=int, help="instead of the preset's")
+    detnet.add_argument("--batch", type=int, help="instead of the preset's")
+    detnet.add_argument("--backgrounds", type=Path, metavar="FOLDER", help="pictures to put behind synthetic people")
+    detnet.add_argument("--held-out", type=int, default=256, metavar="N", help="held-out synthetic people (default: 256)")
+    detnet.add_argument(
+        "--overfit", type=int, metavar="N", help="a check: train on N fixed samples and measure on the same ones"
+    )
+    detnet.add_argument("--seed", type=int, default=0)
+    detnet.add_argument("--device", default="auto", help="cuda, cpu, or auto (default)")
+    detnet.set_defaults(run=run_train_detnet)
+
+
+def run_train_iknet(options):
+    from .train.iknet import IKNetTraining, make_trainer, write_weights
+
+    if options.part == "body" and options.data is None:
+        raise UsageError("BodyIKNet learns from motions: give a folder of AMASS-format files with --data.")
+    definition = {"hand": "hand_21"}.get(options.part, IKNET_DEFINITIONS[options.keypoints])
+    start_rate, final_rate = options.learning_rate
+    settings = IKNetTraining(
+        part=options.part,
+        definition=definition,
+        steps=options.steps,
+        batch=options.batch,
+        learning_rate=start_rate,
+        final_rate=final_rate,
+        seed=options.seed,
+    )
+    trainer = make_trainer(settings, options.data, load_noise(options.noise), options.output, pick_device(options.device))
+    make_folder(options.output)
+    with run_log(options.output) as log:
+        trainer.run(log)
+    path = options.output / f"iknet_{definition}.safetensors"
+    write_weights(trainer, path)
+    print(f"Weights: {path}")
+
+
+def run_train_detnet(options):
+    from .train.detnet import PRESETS, make_trainer, write_weights
+    from .train.detnet_sources import open_datasets
+
+    changes = {name: value for name in ("steps", "batch") if (value := getattr(options, name)) is not None}
+    readers = open_datasets(options.dataset)
+    trainer = make_trainer(
+        replace(PRESETS[options.preset], seed=options.seed, **changes),
+        options.data,
+        readers,
+        options.output,
+        device=pick_device(options.device),
+        held_out=options.held_out,
+        overfit=options.overfit,
+        backgrounds=options.backgrounds,
+    )
+    make_folder(options.output)
+    with run_log(options.output) as log:
+        network = trainer.run(log)
+        log(trainer.final_table())
+    for path in write_weights(network, options.output):
+        print(f"Weights: {path}")
+
+
+@contextmanager
+def run_log(folder):
+    """A function that prints a line and adds it to the folder's train.log."""
+    with open(folder / "train.log", "a", encoding="utf-8") as log_file:
+
+        def log(line):
+            print(line, flush=True)
+            print(line, file=log_file, flush=True)
+
+        yield log
+
+
+def add_datasets(command):
+    command.add_argument(
+        "--dataset",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "FOLDER"),
+        help="a public dataset as it was unpacked, such as coco FOLDER; may be given several times",
+    )
+
+
+IKNET_DEFINITIONS = {"blazepose": "blazepose_33_knuckles", "smpl": "smpl_33"}
+
+
+def load_noise(path):
+    """The detector's measured errors: a file's, or those that come with the project."""
+    from .synth.detector_noise import DetectorNoise
+
+    return DetectorNoise.load(path or importlib.resources.files("fullbody_core") / "assets" / "mediapipe_noise.npz")
+
+
+def add_evaluate(commands):
+    command = commands.add_parser("evaluate", help="measure quality and speed")
+    what = command.add_subparsers(required=True, metavar="WHAT")
+    clip = what.add_parser("clip", help="speed, validity and reprojection on videos, beside MediaPipe Holistic")
+    clip.add_argument("videos", type=Path, nargs="+", metavar="VIDEO")
+    add_capture_settings(clip)
+    clip.set_defaults(run=run_evaluate_clip)
+    ik = what.add_parser("ik", help="IKNet beside the closed form and a long optimisation, on held-out motions")
+    add_motion_data(ik)
+    add_noise(ik)
+    ik.add_argument("--poses", type=int, default=2000, help="how many of each kind (default: 2000)")
+    ik.set_defaults(run=run_evaluate_ik)
+
+    detector = what.add_parser("detector", help="MediaPipe on renders of the open body, where the truth is known")
+    add_motion_data(detector)
+    detector.add_argument(
+        "-o", "--output", type=Path, metavar="NOISE.npz", help="write its errors as a noise model for training"
+    )
+    detector.add_argument("--scenes", type=int, default=440, help="how many short scenes (default: 440, about half an hour)")
+    detector.set_defaults(run=run_evaluate_detector)
+
+    detnet = what.add_parser("detnet", help="DetNet on held-out synthetic people, and on public datasets")
+    detnet.add_argument("--weights", type=Path, nargs="+", required=True, metavar="FILE", help="all files of its weights")
+    add_people_data(detnet)
+    add_datasets(detnet)
+    detnet.add_argument("--split", help="of the datasets, by its name there (default: the one for training)")
+    detnet.add_argument("--samples", type=int, default=512, help="how many of each source (default: 512)")
+    detnet.add_argument("--device", default="auto", help="cuda, cpu, or auto (default)")
+    detnet.set_defaults(run=run_evaluate_detnet)
+
+
+def run_evaluate_detnet(options):
+    from .evaluate.detnet import evaluate_detnet, format_detnet_reports
+    from .train.detnet_sources import open_datasets
+
+    reports = evaluate_detnet(
+        options.weights,
+        options.data,
+        open_datasets(options.dataset, **({"split": options.split} if options.split else {})),
+        options.samples,
+        pick_device(options.device),
+        progress=progress_bar("Evaluating", "block"),
+    )
+    print(format_detnet_reports(reports))
+
+
+def run_evaluate_detector(options):
+    try:
+        from .evaluate.detector import DetectorEvaluationError, evaluate_detector, format_report
+    except ModuleNotFoundError as error:
+        raise UsageError(f"Rendering needs {error.name}: install it with pip install 'fullbody-mocap[train]'.") from error
+    if options.output:
+        check_writable(options.output)
+    try:
+        report, noise = evaluate_detector(options.data, options.scenes, progress=progress_bar("Rendering", "scene"))
+    except DetectorEvaluationError as error:
+        raise UsageError(str(error)) from error
+    print(format_report(report))
+    if options.output:
+        noise.save(options.output)
+        print(f"Noise model: {options.output}")
+
+
+def add_motion_data(command):
+    command.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="motions in AMASS format")
+
+
+def add_people_data(command):
+    command.add_argument(
+        "--data", type=Path, metavar="FOLDER", help="motions in AMASS format (default: poses drawn within joint limits)"
+    )
+
+
+def add_noise(command):
+    help_noise = "errors of the detector (default: MediaPipe's, measured)"
+    command.add_argument("--noise", type=Path, metavar="NOISE.npz", help=help_noise)
+
+
+def run_evaluate_ik(options):
+    from .evaluate.ik import evaluate_ik, format_ik_reports
+
+    print(format_ik_reports(*evaluate_ik(options.data, load_noise(options.noise), options.poses)))
+
+
+def run_evaluate_clip(options):
+    from .evaluate.clip import evaluate_clip, format_reports
+
+    settings = capture_settings(options)
+    reports = [
+        evaluate_clip(video, settings) for video in tqdm(options.videos, desc="Evaluating", unit="clip", disable=None)
+    ]
+    print(format_reports(reports))
+
+
+def add_bench(commands):
+    command = commands.add_parser("bench", help="measure how fast the networks are here")
+    what = command.add_subparsers(required=True, metavar="WHAT")
+    detnet = what.add_parser("detnet", help="DetNet module by module, as in the paper's Table 1")
+    detnet.add_argument("--size", choices=("full", "small", "tiny"), default="full", help="which DetNet (default: full)")
+    detnet.add_argument("--batch", type=int, default=32, help="size of the large batch (default: 32)")
+    detnet.add_argument("--threads", type=int, default=1, help="CPU cores to use (default: 1)")
+    detnet.add_argument("--device", default="auto", help="cuda, cpu, or auto (default)")
+    detnet.set_defaults(run=run_bench_detnet)
+    people = what.add_parser("people", help="how many synthetic people are drawn in a second, as samples for training")
+    add_people_data(people)
+    people.add_argument("--seconds", type=float, default=10.0, help="how long to draw (default: 10)")
+    people.set_defaults(run=run_bench_people)
+
+
+def run_bench_detnet(options):
+    from .evaluate.detnet_timing import bench_detnet, format_timing
+
+    print(format_timing(bench_detnet(options.size, pick_device(options.device), options.batch, options.threads)))
+
+
+def run_bench_people(options):
+    from .synth.people_samples import samples_per_second
+    from .train.detnet_sources import open_people
+
+    sampler = open_people(options.data, held_out=False)
+    print(f"{samples_per_second(sampler, options.seconds):.1f} samples a second, drawn by {sampler.renderer.name}")

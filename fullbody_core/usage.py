@@ -1,0 +1,70 @@
+"""What several commands share: how wrong use is told, settings of a capture, checks of places to write to, progress."""
+
+import argparse
+import os
+import sys
+
+from tqdm import tqdm
+
+
+class UsageError(ValueError):
+    """Options that do not go together. The message is one sentence for the user."""
+
+
+def check_writable(path):
+    """Refuses an output place before the work rather than after it. Raises `UsageError`."""
+    folder = path.resolve().parent
+    if not folder.is_dir():
+        raise UsageError(f"Cannot write {path}: the folder {folder} does not exist.")
+    if path.is_dir() or not os.access(folder, os.W_OK):
+        raise UsageError(f"Cannot write {path}: choose a file name in a folder you may write to.")
+
+
+def make_folder(path):
+    """Makes a folder for the output where there is none. Raises `UsageError`."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"Cannot make the folder {path}: {error.strerror}.") from error
+
+
+def progress_bar(label, unit="frame"):
+    """A function that wraps an iterator of frames in a progress bar (none where the output is not a terminal)."""
+
+    def wrap(frames, total=None):
+        return tqdm(frames, total=total, desc=label, unit=unit, disable=None)
+
+    return wrap
+
+
+def print_warnings(warnings):
+    for warning in warnings:
+        print(f"Note: {warning}", file=sys.stderr)
+
+
+def pick_device(name):
+    import torch
+
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+
+def add_capture_settings(command):
+    from .camera import DEFAULT_FOV
+
+    command.add_argument("--detector", choices=("auto", "mediapipe"), default="auto")
+    help_ik = "inverse kinematics: the trained networks or the closed form (default: the networks)"
+    command.add_argument("--ik", choices=("auto", "iknet", "analytic"), default="auto", help=help_ik)
+    help_fov = f"field of view in degrees across the longer side of the picture (default {DEFAULT_FOV:g})"
+    command.add_argument("--fov", type=float, default=DEFAULT_FOV, metavar="DEG", help=help_fov)
+    command.add_argument("--body", default="open", metavar="open|FILE", help="body model (default: the open body)")
+    command.add_argument(
+        "--smooth", action=argparse.BooleanOptionalAction, default=True, help="One-Euro filter (default: on)"
+    )
+
+
+def capture_settings(options):
+    from .pipeline import CaptureSettings
+
+    return CaptureSettings(
+        detector=options.detector, ik=options.ik, fov=options.fov, body=options.body, smooth=options.smooth
+    )
