@@ -244,6 +244,7 @@ def add_bench(commands):
     detnet.add_argument("--size", choices=("full", "small", "tiny"), default="full", help="which DetNet (default: full)")
     detnet.add_argument("--batch", type=int, default=32, help="size of the large batch (default: 32)")
     detnet.add_argument("--threads", type=int, default=1, help="CPU cores to use (default: 1)")
+    detnet.add_argument("--seconds", type=float, default=4.0, help="for each figure (default: 4)")
     detnet.add_argument("--device", default="auto", help="cuda, cpu, or auto (default)")
     detnet.set_defaults(run=run_bench_detnet)
     people = what.add_parser("people", help="how many synthetic people are drawn in a second, as samples for training")
@@ -255,7 +256,8 @@ def add_bench(commands):
 def run_bench_detnet(options):
     from .evaluate.detnet_timing import bench_detnet, format_timing
 
-    print(format_timing(bench_detnet(options.size, pick_device(options.device), options.batch, options.threads)))
+    device = pick_device(options.device)
+    print(format_timing(bench_detnet(options.size, device, options.batch, options.threads, options.seconds)))
 
 
 def run_bench_people(options):

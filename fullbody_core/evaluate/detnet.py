@@ -113,7 +113,8 @@ def _predict(network, tensors, definition):
     starred, basic, extended, heat = network.body(tensors.image, {definition: slice(None)})
     boxes = tensors.hand_boxes
     present = tensors.body_present.float()
-    hands = network.hands([starred] * 2, tensors.hand_images.unbind(1), boxes.unbind(1), [present] * 2)
+    features = network.body_features(starred)
+    hands = network.hands([features] * 2, tensors.hand_images.unbind(1), boxes.unbind(1), [present] * 2)
     cells, locations, _ = read_out(basic, extended[definition])
     hand_cells, hand_locations, _ = (item.unflatten(1, (2, -1)) for item in read_out(*hands))
     hand2d = CELL * (boxes[:, :, None, :2] + hand_cells / HAND_CELLS * boxes[:, :, None, 2:])

@@ -19,8 +19,8 @@ from .table import format_table
 PAPER_MILLISECONDS = {"DetNet-B": 16.9, "DetNet-H": 10.3, "DetNet": 27.2}
 """Zhou et al. 2021, Table 1, on an Nvidia 2080Ti."""
 
-REPEATS, SECONDS = 200, 4.0
-"""A figure is the median of so many calls, or of as many as fit in the seconds."""
+REPEATS, WARM_UP = 200, 3
+"""A figure is the median of so many calls, or of as many as fit in the seconds given; the first ones choose algorithms."""
 
 
 @dataclass
@@ -37,8 +37,8 @@ class DetNetTiming:
     post_processing: float
 
 
-def bench_detnet(size="full", device="cpu", batch=32, threads=1):
-    """`DetNetTiming`. threads: CPU cores for the batch of one and the large batch alike."""
+def bench_detnet(size="full", device="cpu", batch=32, threads=1, seconds=4.0):
+    """`DetNetTiming`. threads: CPU cores to use; seconds: for each figure."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     network = DetNet(size)
@@ -53,7 +53,7 @@ def bench_detnet(size="full", device="cpu", batch=32, threads=1):
                 predictor(images)
             operations = counter.get_total_flops()
         for name, step in steps.items():
-            rows.setdefault(name, []).append(_milliseconds(step, predictor.device) / count)
+            rows.setdefault(name, []).append(_milliseconds(step, predictor.device, seconds) / count)
     post = rows["windows (Eq. 6)"][0] + rows["read-out"][0]
     return DetNetTiming(describe_device(predictor.device, threads), size, batch, rows, parameters, operations, post)
 
@@ -84,22 +84,18 @@ def describe_device(device, threads):
     return f"{platform.machine()} CPU, {threads} core{'s' * (threads > 1)}, 32-bit floats"
 
 
-def _milliseconds(step, device):
+def _milliseconds(step, device, seconds):
     """Median duration of a step."""
     durations = []
     started = time.perf_counter()
     with torch.inference_mode():
-        for repeat in range(REPEATS + 3):
+        while len(durations) <= WARM_UP or (len(durations) < REPEATS + WARM_UP and time.perf_counter() - started < seconds):
             _wait(device)
             start = time.perf_counter()
             step()
             _wait(device)
-            # The first calls choose algorithms and fill caches.
-            if repeat >= 3 or not durations:
-                durations.append(time.perf_counter() - start)
-            if time.perf_counter() - started > SECONDS and repeat >= 3:
-                break
-    return 1000 * float(np.median(durations))
+            durations.append(time.perf_counter() - start)
+    return 1000 * float(np.median(durations[WARM_UP:]))
 
 
 def _wait(device):

@@ -111,27 +111,35 @@ class DetNet(nn.Module):
         basic = self.basic(features)
         starred = torch.cat([features, *basic], 1)  # F*
         rows = dict.fromkeys(self.definitions, slice(None)) if definitions is None else definitions
-        extended = {name: self.extended[name](_pick(starred, rows[name])) for name in rows}
+        extended = {name: self.extended[name](pick_rows(starred, rows[name])) for name in rows}
         return starred, basic, extended, self.locate(starred)
 
-    def hands(self, starred, images, boxes, attention):
+    def body_features(self, starred):
+        """What of F* [B, C*, 64, 48] is streamed to the hands: [B, shared, 64, 48].
+
+        The paper cuts and resizes F* and then has one convolution. Without neighbours, as here, convolving and resizing can change
+        places, and once for both hands is enough; the rectifier follows in `hands`.
+        """
+        return self.share(starred)
+
+    def hands(self, features, images, boxes, attention):
         """The hand branch, feature composition with attention (Sec. 3.2.3): `PoseMaps` of the left and of the right hands.
 
-        For each side, left first: starred: F* [N, C*, 64, 48]; images [N, 3, 128, 128] in 0..1, not flipped; boxes [N, 3] (u, v,
-        w) in cells; attention [N]: whether F* is of a body at all. The sides may have different N; for a side
-        without any the answer is None.
+        For each side, left first: features [N, shared, 64, 48] from `body_features`; images [N, 3, 128, 128] in 0..1, not flipped;
+        boxes [N, 3] (u, v, w) in cells; attention [N]: whether the features are of a body at all. The sides may have different
+        N; for a side without any the answer is None.
         """
         left, right = images
         supp = self.supp(centred(torch.cat([left, right.flip(-1)])))
         supp_left, supp_right = supp.split([len(left), len(right)])
         answers = []
         for net, supp_features, body, box, present in zip(
-            self.hand_nets, (supp_left, supp_right.flip(-1)), starred, boxes, attention
+            self.hand_nets, (supp_left, supp_right.flip(-1)), features, boxes, attention
         ):
             if not len(box):
                 answers.append(None)
                 continue
-            shared = functional.relu(self.share(bilinear_crop(body, box, HAND_CELLS)))
+            shared = functional.relu(bilinear_crop(body, box, HAND_CELLS))
             channel = present.to(supp_features.dtype)[:, None, None, None].expand(-1, 1, HAND_CELLS, HAND_CELLS)
             answers.append(net(torch.cat([supp_features, shared, channel], 1)))
         return tuple(answers)
@@ -140,11 +148,12 @@ class DetNet(nn.Module):
         """Both branches on B whole samples: I [B, 3, 256, 192], hand images [B, 2, 3, 128, 128] in 0..1, boxes [B, 2, 3] cells."""
         starred, basic, extended, heat = self.body(image)
         present = torch.ones(len(image), device=image.device)
-        hands = self.hands([starred] * 2, hand_images.unbind(1), boxes.unbind(1), [present] * 2)
+        features = self.body_features(starred)
+        hands = self.hands([features] * 2, hand_images.unbind(1), boxes.unbind(1), [present] * 2)
         return DetNetMaps(basic, extended, heat, hands)
 
 
-def _pick(features, rows):
+def pick_rows(features, rows):
     """The rows of the batch; all of them without a copy."""
     return features if isinstance(rows, slice) or len(rows) == len(features) else features.index_select(0, rows)
 

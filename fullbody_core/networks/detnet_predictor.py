@@ -17,7 +17,7 @@ from ..tensor_shards import read_shards
 from .body_keypoints import EXTENDED_BODIES
 from .detnet import CELL, DOWNSCALE, HAND_CELLS, HAND_SIZE, IMAGE_SIZE, from_tensors
 from .localization import part_windows
-from .posenet import bilinear_crop, read_out
+from .posenet import bilinear_crop, map_maxima, read_out
 from .resnet import fold_batch_norms
 
 CROP_SIZE = (DOWNSCALE * IMAGE_SIZE[0], DOWNSCALE * IMAGE_SIZE[1])
@@ -103,7 +103,7 @@ class DetNetPredictor(nn.Module):
         left, right = boxes[:, 0], boxes[:, 1]
         present = torch.ones(len(high), device=high.device, dtype=self.dtype)
         images = [self.cut_hand(high, box) for box in (left, right)]
-        return self.network.hands([starred] * 2, images, [left, right], [present] * 2)
+        return self.network.hands([self.network.body_features(starred)] * 2, images, [left, right], [present] * 2)
 
     def cut_hand(self, high, box):
         """Hand images [B, 3, 128, 128] from I_h. Places are computed in 32 bits: halves are half a pixel off at 1024."""
@@ -118,7 +118,7 @@ class DetNetPredictor(nn.Module):
         windows = CELL_IN_CROP * boxes.float()  # [B, 3, 3]
         corner, side = windows[..., :2], windows[..., 2:]
         squares = torch.cat([corner, corner + side], -1)
-        found = heat.flatten(2).amax(-1).clamp(0, 1).float()
+        found = map_maxima(heat)[0].clamp(0, 1).float()
         return DetNetPrediction(
             body2d=CELL_IN_CROP * cells[:, :points].float(),
             body3d=locations[:, :points].float(),
@@ -147,12 +147,12 @@ class DetNetPredictor(nn.Module):
         given = images.clone()
         aside = torch.cuda.Stream(self.device)
         aside.wait_stream(torch.cuda.current_stream(self.device))
-        with torch.cuda.stream(aside):
+        with torch.cuda.stream(aside), torch.backends.cudnn.flags(benchmark=True):
             for _ in range(WARM_UP):
                 self(given)
         torch.cuda.current_stream(self.device).wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph), torch.backends.cudnn.flags(benchmark=True):
             answer = self(given)
         return graph, given, answer
 

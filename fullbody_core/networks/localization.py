@@ -34,28 +34,33 @@ def smallest_windows(heat, share=SUFFICIENT):
     counts = (heat.float().clamp(0, 1) * LEVELS).round()
     # On a CPU, slices are several times faster than what can be recorded as a CUDA graph.
     if heat.device.type == "cpu":
-        return torch.from_numpy(np.stack([_smallest_window(count, share) for count in counts.to(torch.int64).numpy()]))
+        return torch.from_numpy(np.stack([_smallest_window(count, share) for count in counts.to(torch.int32).numpy()]))
     return _smallest_windows_batched(counts, share)
 
 
 def _smallest_window(counts, share):
     """(u, v, w) of one map of whole numbers [H, W]."""
     height, width = counts.shape
-    integral = np.zeros((height + 1, width + 1), np.int64)
-    counts.cumsum(0).cumsum(1, out=integral[1:, 1:])
-    enough = share * integral[-1, -1]
+    integral = np.zeros((height + 1, width + 1), np.int32)  # a map's sum stays below 2^31
+    counts.cumsum(0, np.int32).cumsum(1, np.int32, out=integral[1:, 1:])
+    total = int(integral[-1, -1])
+    enough = share * total
 
     def sums(w):
-        return integral[w:, w:] - integral[:-w, w:] - integral[w:, :-w] + integral[:-w, :-w]
+        right = integral[:, w:] - integral[:, :-w]
+        return right[w:] - right[:-w]
 
-    low, high = 1, min(height, width)
+    # No cell holds more than LEVELS, so that no smaller window can be enough.
+    low, high = max(1, min(int((enough / LEVELS) ** 0.5), height, width)), min(height, width)
+    fullest = None
     while low < high:
         middle = (low + high) // 2
-        if sums(middle).max() > enough:
-            high = middle
+        inside = sums(middle)
+        if inside.max() > enough:
+            high, fullest = middle, inside
         else:
             low = middle + 1
-    fullest = sums(high)
+    fullest = sums(high) if fullest is None else fullest
     v, u = divmod(int(fullest.argmax()), fullest.shape[1])
     return np.array([u, v, high])
 

@@ -11,7 +11,7 @@ import torch
 
 from ..contract.skeleton import HAND_BONES
 from ..networks.body_keypoints import BASIC_BODY, BASIC_BONES, DEFINITION_NAMES, EXTENDED_BODIES
-from ..networks.detnet import CELL, HAND_CELLS, HAND_SIZE, IMAGE_SIZE
+from ..networks.detnet import CELL, HAND_CELLS, HAND_SIZE, IMAGE_SIZE, pick_rows
 from .detnet_samples import HAND_ROOT, HAND_UNIT
 
 KEYPOINT_WEIGHT, DELTA_WEIGHT, LOCATION_WEIGHT = 1.0, 10.0, 10.0
@@ -28,6 +28,9 @@ REACH = 5
 
 SHOWN = 0.5
 """Of a true heat-map's greatest value: below, all of the part lies outside the picture."""
+
+FAR = -1e4
+"""px: outside every picture."""
 
 BODY_MAP = (IMAGE_SIZE[0] // CELL, IMAGE_SIZE[1] // CELL)
 HAND_MAP = (HAND_CELLS, HAND_CELLS)
@@ -77,7 +80,8 @@ class DetNetTensors:
 def detnet_losses(network, batch):
     """The terms of Eq. 11 before their weights, each a mean over the batch: a dict of body, hand, hand_map and face.
 
-    network: `DetNet`; batch: `DetNetTensors`. Hand-only samples go past the body branch: their F* is zero, their attention 0.
+    network: `DetNet`; batch: `DetNetTensors`. Hand-only samples go past the body branch: their body-features are zero, and so is
+    their attention.
     """
     count = len(batch.image)
     bodies = batch.body_present.nonzero()[:, 0]
@@ -128,15 +132,14 @@ def _run_hands(network, batch, starred, bodies, sides):
     if not sum(map(len, sides)):
         return ()
     if starred is None:
-        channels = network.share[0].in_channels
-        features = batch.image.new_zeros(len(batch.image), channels, *BODY_MAP[::-1])
-    elif len(bodies) == len(batch.image):
-        features = starred
+        features = batch.image.new_zeros(len(batch.image), network.share[0].out_channels, *BODY_MAP[::-1])
     else:
-        features = starred.new_zeros(len(batch.image), *starred.shape[1:]).index_copy(0, bodies, starred)
+        features = network.body_features(starred)
+        if len(bodies) < len(batch.image):
+            features = features.new_zeros(len(batch.image), *features.shape[1:]).index_copy(0, bodies, features)
     return network.hands(
-        [features.index_select(0, rows) for rows in sides],
-        [batch.hand_images[rows, side] for side, rows in enumerate(sides)],
+        [pick_rows(features, rows) for rows in sides],
+        [pick_rows(batch.hand_images[:, side], rows) for side, rows in enumerate(sides)],
         [batch.hand_boxes[rows, side] for side, rows in enumerate(sides)],
         [batch.body_present[rows] for rows in sides],
     )
@@ -238,8 +241,10 @@ def heat_losses(heat, batch, rows):
 
 def heat_targets(batch, rows):
     """H_l, H_r and H_f [N, 3, 64, 48] of some rows, and which are known [N, 3]: the greatest of all keypoint-maps of a part."""
-    hands = gaussian_maps(batch.hand2d[rows].flatten(1, 2) / CELL, BODY_MAP, BODY_SIGMA)
-    hands = (hands * batch.hand_known2d[rows].flatten(1)[..., None, None]).unflatten(1, (2, -1))
-    face = gaussian_maps(batch.face2d[rows] / CELL, BODY_MAP, BODY_SIGMA) * batch.face_known[rows][..., None, None]
+    # A point that is not known is put where its Gaussian reaches no map.
+    hand2d = torch.where(batch.hand_known2d[rows][..., None], batch.hand2d[rows], FAR)
+    face2d = torch.where(batch.face_known[rows][..., None], batch.face2d[rows], FAR)
+    hands = gaussian_maps(hand2d.flatten(1, 2) / CELL, BODY_MAP, BODY_SIGMA).unflatten(1, (2, -1))
+    face = gaussian_maps(face2d / CELL, BODY_MAP, BODY_SIGMA)
     known = torch.cat([batch.hand_map_known[rows], batch.face_map_known[rows, None]], 1)
     return torch.cat([hands.amax(2), face.amax(1, keepdim=True)], 1), known

@@ -81,7 +81,7 @@ def test_right_hand_is_the_left_one_in_a_mirror():
     for layer in network.hand_nets[1].modules():
         if isinstance(layer, torch.nn.Conv2d):
             layer.weight.data = layer.weight.data.flip(-1)
-    starred = torch.rand(2, network.share[0].in_channels, 64, 48)
+    starred = torch.rand(2, network.share[0].out_channels, 64, 48)
     image, box = torch.rand(2, 3, 128, 128), torch.tensor([[3.0, 10, 9], [30, 40, 12]])
     mirrored_box = torch.stack([48 - box[:, 0] - box[:, 2], box[:, 1], box[:, 2]], 1)
     with torch.no_grad():
@@ -95,7 +95,7 @@ def test_right_hand_is_the_left_one_in_a_mirror():
 
 def test_attention_and_body_features_reach_the_hands():
     network = lively()
-    starred = torch.rand(1, network.share[0].in_channels, 64, 48)
+    starred = torch.rand(1, network.share[0].out_channels, 64, 48)
     given = torch.rand(1, 3, 128, 128), torch.tensor([[3.0, 10, 9]])
 
     def left(features, attention):
