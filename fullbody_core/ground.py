@@ -4,7 +4,7 @@ import numpy as np
 
 from .camera import camera_pitch, level_camera_to_world
 from .contract.frames import axis_angle_to_matrix
-from .contract.skeleton import BLAZEPOSE_33, JOINT_INDEX
+from .contract.skeleton import JOINT_INDEX
 from .detect.keypoints import SEEN
 from .swing_twist import unit
 
@@ -34,7 +34,7 @@ def stands_upright(joints, seen):
 
     Other things being equal people stand upright and on the floor, so these frames tell where up is and where the floor.
     """
-    ankles = [BLAZEPOSE_33.index(f"{side}_ankle") for side in ("left", "right")]
+    ankles = [seen.definition.index(f"{side}_ankle") for side in ("left", "right")]
     straight = [
         _angle_between(_bone(joints, f"{side}_hip", f"{side}_knee"), _bone(joints, f"{side}_knee", f"{side}_ankle"))
         < STRAIGHT_LEG

@@ -9,9 +9,9 @@ import numpy as np
 
 from .camera import rays, solve_translation
 from .contract.frames import matrix_to_quaternion, quaternion_to_matrix
-from .contract.skeleton import BLAZEPOSE_33, JOINT_INDEX, PARENTS, PART_JOINTS
+from .contract.skeleton import JOINT_INDEX, PARENTS, PART_JOINTS
 from .detect.keypoints import SIDES
-from .ik.rest_skeleton import TRACKED_KEYPOINTS, RestSkeleton
+from .ik.rest_skeleton import TRACKED, RestSkeleton
 from .smoothing import DEPTH, KEYPOINTS, PICTURE, SIGHT, smooth_positions, smooth_rotations
 from .swing_twist import fraction_of, limit_angle, shortest_arc, smoothstep, transpose
 
@@ -59,7 +59,7 @@ def solve_motion(keypoints, skeleton, matrix, valid, solver):
         hips = skeleton.place(("left_hip", "right_hip"), *skeleton.pose(rotations)).mean(1)
         keypoints = draw_to_sight(keypoints, weights, hips + pelvis, matrix)
         keypoints = bring_within_reach(keypoints, weights, skeleton, matrix)
-    rotations = swing_to_sight(rotations, pelvis, keypoints.body2d, weights, skeleton, matrix)
+    rotations = swing_to_sight(rotations, pelvis, keypoints, weights, skeleton, matrix)
     pelvis = place(skeleton, rotations, keypoints, matrix)
     placed = np.isfinite(pelvis).all(1) & (pelvis[:, 2] > 0)
     return Motion(skeleton, rotations, pelvis, valid & placed[:, None])
@@ -72,8 +72,8 @@ def sight_weights(keypoints):
 
 def place(skeleton, rotations, keypoints, matrix):
     """Where the pelvis stands in the camera frame, [T, 3] m, so that the posed body covers the keypoints."""
-    tracked = list(TRACKED_KEYPOINTS)
-    points = skeleton.tracked_points(rotations)
+    tracked = list(TRACKED[keypoints.definition.name])
+    points = skeleton.tracked_points(keypoints.definition, rotations)
     return solve_translation(points, keypoints.body2d[:, tracked], sight_weights(keypoints)[:, tracked], matrix)
 
 
@@ -82,7 +82,7 @@ def draw_to_sight(keypoints, share, hips, matrix):
 
     hips [T, 3] m is where the middle of the hips stands in the camera frame.
     """
-    left, right = BLAZEPOSE_33.index("left_hip"), BLAZEPOSE_33.index("right_hip")
+    left, right = keypoints.definition.index("left_hip"), keypoints.definition.index("right_hip")
     placed = np.isfinite(hips).all(1) & (hips[:, 2] > 0)
     hips = np.where(placed[:, None], hips, [0.0, 0, 1])[:, None]
     points = keypoints.body3d - (keypoints.body3d[:, [left]] + keypoints.body3d[:, [right]]) / 2 + hips
@@ -100,7 +100,8 @@ LIMB_BONES = tuple(
     for parent, child in (("shoulder", "elbow"), ("hip", "knee"), ("elbow", "wrist"), ("knee", "ankle"))
     for side in SIDES
 )
-"""From the trunk outwards: the first half hangs on the trunk, the second on the first."""
+"""From the trunk outwards: the first half hangs on the trunk, the second on the first. Joints and keypoints of these names are in
+every body definition."""
 
 
 def bring_within_reach(keypoints, share, skeleton, matrix):
@@ -112,7 +113,7 @@ def bring_within_reach(keypoints, share, skeleton, matrix):
     points, sight = keypoints.body3d.copy(), rays(keypoints.body2d, matrix)
     for parent, child in LIMB_BONES:
         length = np.linalg.norm(np.subtract(*skeleton.at_rest((parent, child))))
-        parent, child = BLAZEPOSE_33.index(parent), BLAZEPOSE_33.index(child)
+        parent, child = keypoints.definition.index(parent), keypoints.definition.index(child)
         moved = _reachable(points[:, parent], points[:, child], sight[:, child], length)
         points[:, child] += share[:, child, None] * (moved - points[:, child])
     return replace(keypoints, body3d=points)
@@ -137,11 +138,11 @@ def _depth_within_reach(parent, child, sight, length):
     return np.maximum(np.clip(child[:, 2], near, far), 0.1 * parent[:, 2])
 
 
-def swing_to_sight(rotations, pelvis, body2d, share, skeleton, matrix):
+def swing_to_sight(rotations, pelvis, keypoints, share, skeleton, matrix):
     """Rotations [T, 52, 3, 3] whose limbs end under their keypoints, as far as these are seen (share [T, K]).
 
     Depth is left as it was solved where the bone can reach, and so is every twist: each bone takes the shortest way, from the
-    trunk outwards, and what hangs on it keeps its orientation. pelvis [T, 3] m; body2d [T, K, 2] px.
+    trunk outwards, and what hangs on it keeps its orientation. pelvis [T, 3] m.
     """
     rotations = rotations.copy()
     lengths = np.linalg.norm(skeleton.joints - skeleton.joints[list(PARENTS)], axis=-1)
@@ -149,8 +150,8 @@ def swing_to_sight(rotations, pelvis, body2d, share, skeleton, matrix):
         joints, orientations = skeleton.pose(rotations)
         joints = joints + np.where(np.isfinite(pelvis), pelvis, 0)[:, None]
         for parent, child in level:
-            keypoint, parent, child = BLAZEPOSE_33.index(child), JOINT_INDEX[parent], JOINT_INDEX[child]
-            sight = rays(body2d[:, keypoint], matrix)
+            keypoint, parent, child = keypoints.definition.index(child), JOINT_INDEX[parent], JOINT_INDEX[child]
+            sight = rays(keypoints.body2d[:, keypoint], matrix)
             target = _reachable(joints[:, parent], sight * joints[:, child, 2:], sight, lengths[child])
             swing = shortest_arc(joints[:, child] - joints[:, parent], target - joints[:, parent])
             swing = limit_angle(fraction_of(swing, share[:, keypoint]), LARGEST_SWING)
@@ -201,8 +202,8 @@ def smooth_place(motion, timestamps, keypoints, matrix):
     """
     placed = place(motion.skeleton, motion.rotations, keypoints, matrix)
     pelvis = np.where(np.isfinite(placed), placed, motion.pelvis)
-    weights = sight_weights(keypoints)[:, list(TRACKED_KEYPOINTS)] + 1e-9
-    points = motion.skeleton.tracked_points(motion.rotations)
+    weights = sight_weights(keypoints)[:, list(TRACKED[keypoints.definition.name])] + 1e-9
+    points = motion.skeleton.tracked_points(keypoints.definition, motion.rotations)
     offset = (points * weights[..., None]).sum(1) / weights.sum(1, keepdims=True)
     middle = pelvis + offset
     valid = motion.valid[:, 0] & (middle[:, 2] > 0)

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from .camera import project
-from .contract.skeleton import BLAZEPOSE_33, BLAZEPOSE_BONES, HAND_BONES, JOINT_NAMES, PARENTS, PART_JOINTS, VALID_PARTS
+from .contract.skeleton import BODY_BONES, HAND_BONES, JOINT_NAMES, PARENTS, PART_JOINTS, VALID_PARTS
 from .detect.keypoints import SEEN
 from .video import VideoWriter, open_video
 
@@ -29,7 +29,7 @@ def draw_frame(image, clip, frame):
     image = np.array(image, order="C")
     unit = max(1, round(max(image.shape[:2]) / 640))
     _draw_box(image, clip.person_box[frame], unit)
-    _draw_keypoints(image, clip.keypoints2d[frame], unit)
+    _draw_keypoints(image, clip.keypoints2d[frame], clip.body_definition, unit)
     if clip.valid[frame, 0]:
         _draw_skeleton(image, clip, frame, unit)
     _draw_status(image, clip, frame, unit)
@@ -42,9 +42,9 @@ def _draw_box(image, box, unit):
         cv2.rectangle(image, (left, top), (right, bottom), (120, 120, 120), unit)
 
 
-def _draw_keypoints(image, keypoints, unit):
-    body_count = len(BLAZEPOSE_33)
-    for parent, child in BLAZEPOSE_BONES:
+def _draw_keypoints(image, keypoints, definition, unit):
+    body_count = len(definition)
+    for parent, child in BODY_BONES[definition.name]:
         _line(image, keypoints[[parent, child]], (30, 30, 30), unit)
     for side in range(2):
         hand = keypoints[body_count + 21 * side : body_count + 21 * (side + 1)]

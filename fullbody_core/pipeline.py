@@ -3,6 +3,7 @@
 `capture` reads as the list of its passes. Detection goes frame by frame; everything after it takes the whole clip at once.
 """
 
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -12,16 +13,16 @@ from .body.open_body import load_body
 from .camera import DEFAULT_FOV, camera_matrix, crop_to_camera_rotation
 from .contract.capture import CaptureClip
 from .contract.frames import matrix_to_axis_angle
-from .contract.skeleton import BLAZEPOSE_33, JOINT_NAMES, full_keypoint_names
+from .contract.skeleton import JOINT_NAMES, full_keypoint_names
 from .detect.keypoints import SEEN, Keypoints
 from .ground import stand_on_floor
 from .ik.analytic import AnalyticSolver
 from .ik.bone_lengths import fit_shape, measure_bones
-from .ik.rest_skeleton import TRACKED_KEYPOINTS, RestSkeleton
+from .ik.rest_skeleton import TRACKED, RestSkeleton
 from .motion import hold_through_holes, smooth_keypoints, smooth_motion, solve_motion
 from .read_ahead import decoded_ahead
 from .video import open_video
-from .weights import WeightsAbsent, WeightsUnsuited
+from .weights import WeightsAbsent, WeightsError, WeightsUnsuited
 
 
 class CaptureFailure(ValueError):
@@ -30,10 +31,11 @@ class CaptureFailure(ValueError):
 
 @dataclass(frozen=True)
 class CaptureSettings:
-    """detector: 'auto' or 'mediapipe'; ik: 'auto', 'iknet' or 'analytic'; fov: degrees across the longer side; body: 'open' or a
-    body file; smooth: One-Euro."""
+    """detector: 'auto', 'mediapipe' or 'detnet'; detector_weights: paths of DetNet's files, by default the shipped ones; ik:
+    'auto', 'iknet' or 'analytic'; fov: degrees across the longer side; body: 'open' or a body file; smooth: One-Euro."""
 
     detector: str = "auto"
+    detector_weights: tuple = ()
     ik: str = "auto"
     fov: float = DEFAULT_FOV
     body: str = "open"
@@ -47,10 +49,11 @@ def capture(path, settings=CaptureSettings(), progress=lambda frames, **_: frame
     unusable video, `BodyModelError` for an unusable body and `CaptureFailure` when nobody is found.
     """
     body = load_body(settings.body)
-    solver, notes = make_solver(settings.ik, body)
     video = open_video(path)
     matrix = camera_matrix(video.image_size, settings.fov)
-    timestamps, seen, models = detect_keypoints(video, settings.detector, progress)
+    with closing(make_detector(settings)) as detector:
+        solver, notes = make_solver(settings.ik, body, detector.definition)
+        timestamps, seen = detect_keypoints(video, detector, progress)
     valid = decide_valid(seen)
     keypoints = turn_to_camera(seen, matrix)
     betas, keypoints = estimate_shape(keypoints, body)
@@ -69,27 +72,36 @@ def capture(path, settings=CaptureSettings(), progress=lambda frames, **_: frame
     clip.meta = {
         "software": {"fullbody": __version__},
         "source": {"path": str(video.path.resolve()), "name": video.path.name},
-        "detector": {"name": models["detector"], "keypoints": BLAZEPOSE_33.name},
+        "detector": {"name": detector.name, "keypoints": detector.definition.name},
         "ik": {"name": solver.name},
-        "models": {**models["files"], **solver.sha256, "body": body.sha256},
+        "models": {**detector.models, **solver.sha256, "body": body.sha256},
         "body": {"name": body.meta.get("name", ""), "licence": body.meta.get("licence", ""), "file": settings.body},
-        "settings": asdict(settings),
+        "settings": asdict(settings) | {"detector_weights": [*map(str, settings.detector_weights)]},
         "warnings": notes + list(video.warnings),
     }
     return clip, notes + list(video.warnings)
 
 
-def make_detector(name):
-    """The detector of a name; 'auto' takes the best one whose weights are there."""
-    if name not in ("auto", "mediapipe"):
-        raise ValueError(f"There is no detector {name!r}: choose auto or mediapipe.")
+DETECTORS = ("auto", "mediapipe", "detnet")
+
+
+def make_detector(settings):
+    """The detector that `CaptureSettings` ask for; 'auto' is the one that measures best. Raises `WeightsError`."""
+    if settings.detector not in DETECTORS:
+        raise ValueError(f"There is no detector {settings.detector!r}: choose one of {', '.join(DETECTORS)}.")
+    if settings.detector == "detnet":
+        from .detect.detnet import DetNetDetector, find_weights
+
+        return DetNetDetector(find_weights(settings.detector_weights))
+    if settings.detector_weights:
+        raise WeightsError("Weights for DetNet were given, but another detector is asked for: add --detector detnet.")
     from .detect.mediapipe import MediaPipeDetector
 
     return MediaPipeDetector()
 
 
-def make_solver(name, body):
-    """The inverse kinematics of a name for a body, and notes for the user.
+def make_solver(name, body, definition):
+    """The inverse kinematics of a name for a body and a detector's `KeypointDefinition`, and notes for the user.
 
     'auto' takes IKNet and falls back to the closed form where its weights are absent or were trained on another body.
     """
@@ -100,16 +112,15 @@ def make_solver(name, body):
     from .ik.iknet import IKNetSolver
 
     try:
-        return IKNetSolver.load(body), []
+        return IKNetSolver.load(body, definition), []
     except (WeightsAbsent, WeightsUnsuited) as error:
         if name == "iknet":
             raise
         return AnalyticSolver(), [f"{error} The closed form solves the pose instead."]
 
 
-def detect_keypoints(video, detector_name, progress):
-    """Timestamps [T] s, keypoints of all T frames, and what models found them."""
-    detector = make_detector(detector_name)
+def detect_keypoints(video, detector, progress):
+    """Timestamps [T] s and keypoints of all T frames."""
     timestamps = []
 
     def images():
@@ -122,14 +133,12 @@ def detect_keypoints(video, detector_name, progress):
         found = list(progress(frames, total=video.frame_count_estimate))
     finally:
         frames.close()
-        detector.close()
-    models = {"detector": detector.name, "files": detector.models}
-    return np.array(timestamps), Keypoints.stack(found).without_broken_points(), models
+    return np.array(timestamps), Keypoints.stack(found).without_broken_points()
 
 
 def decide_valid(keypoints):
     """[T, 4] bool: body, left hand, right hand, face. A body needs three points that are seen, or it cannot be placed."""
-    body = (keypoints.body_confidence[:, list(TRACKED_KEYPOINTS)] >= SEEN).sum(1) >= 3
+    body = (keypoints.body_confidence[:, list(TRACKED[keypoints.definition.name])] >= SEEN).sum(1) >= 3
     hands = (keypoints.hand_confidence > 0) & body[:, None]
     face = (keypoints.face_confidence > 0) & body
     return np.column_stack([body, hands, face])
@@ -138,15 +147,16 @@ def decide_valid(keypoints):
 def turn_to_camera(keypoints, matrix):
     """Turns each part's 3D points from the axes of the crop it was seen in to the camera's.
 
-    The face mesh, which is in pixels, is turned about its own middle: afterwards only its directions mean anything.
+    A face mesh, which is in pixels, is turned about its own middle: afterwards only its directions mean anything.
     """
-    weight = keypoints.body_confidence + 1e-6
-    centre = (keypoints.body2d * weight[..., None]).sum(1) / weight.sum(1, keepdims=True)
-    body3d = _turn(keypoints.body3d, crop_to_camera_rotation(centre, matrix))
-    hand3d = _turn(keypoints.hand3d, crop_to_camera_rotation(keypoints.hand2d.mean(2), matrix))
+    body3d = _turn(keypoints.body3d, crop_to_camera_rotation(keypoints.body_centre, matrix))
+    hand3d = _turn(keypoints.hand3d, crop_to_camera_rotation(keypoints.hand_centre, matrix))
+    keypoints = replace(keypoints, body3d=body3d, hand3d=hand3d)
+    if not keypoints.face3d.size:
+        return keypoints
     middle = keypoints.face3d.mean(1, keepdims=True)
     face3d = middle + _turn(keypoints.face3d - middle, crop_to_camera_rotation(middle[:, 0, :2], matrix))
-    return replace(keypoints, body3d=body3d, hand3d=hand3d, face3d=face3d)
+    return replace(keypoints, face3d=face3d)
 
 
 def _turn(points, rotation):
@@ -181,7 +191,7 @@ def to_clip(motion, seen, betas, timestamps, video, matrix):
         timestamps=timestamps,
         joints_camera=joints + motion.pelvis[:, None],
         keypoints2d=np.concatenate([body2d, hands.reshape(frame_count, -1, 3)], 1),
-        keypoint_names=full_keypoint_names(BLAZEPOSE_33),
+        keypoint_names=full_keypoint_names(seen.definition),
         valid=motion.valid,
         camera_matrix=matrix,
         camera_to_world=camera_to_world,

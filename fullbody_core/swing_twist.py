@@ -63,6 +63,18 @@ def _frame(primary, secondary):
     return np.stack(np.broadcast_arrays(x, np.cross(z, x), z), -1)
 
 
+def nearest_rotation(rest, points):
+    """Rotation [..., 3, 3] that brings points `rest` [N, 3], about their middle, nearest to `points` [..., N, 3] about theirs.
+
+    Least squares (Kabsch 1976). What the points leave open is arbitrary.
+    """
+    rest, points = rest - rest.mean(-2, keepdims=True), points - points.mean(-2, keepdims=True)
+    left, _, right = np.linalg.svd(transpose(points) @ rest)
+    handed = np.ones(left.shape[:-1])
+    handed[..., 2] = np.sign(np.linalg.det(left @ right))
+    return (left * handed[..., None, :]) @ right
+
+
 def twist_angle(rotation, axis):
     """Angle about `axis` [3] in the swing-twist decomposition rotation = swing @ twist, in [-pi, pi)."""
     quaternion = matrix_to_quaternion(rotation)

@@ -51,7 +51,9 @@ def pick_device(name):
 def add_capture_settings(command):
     from .camera import DEFAULT_FOV
 
-    command.add_argument("--detector", choices=("auto", "mediapipe"), default="auto")
+    command.add_argument("--detector", choices=("auto", "mediapipe", "detnet"), default="auto")
+    help_weights = "DetNet's weights: all of their files, one of them, or the folder of a training run"
+    command.add_argument("--detector-weights", nargs="+", default=(), metavar="FILE", help=help_weights)
     help_ik = "inverse kinematics: the trained networks or the closed form (default: the networks)"
     command.add_argument("--ik", choices=("auto", "iknet", "analytic"), default="auto", help=help_ik)
     help_fov = f"field of view in degrees across the longer side of the picture (default {DEFAULT_FOV:g})"
@@ -66,5 +68,10 @@ def capture_settings(options):
     from .pipeline import CaptureSettings
 
     return CaptureSettings(
-        detector=options.detector, ik=options.ik, fov=options.fov, body=options.body, smooth=options.smooth
+        detector=options.detector,
+        detector_weights=tuple(options.detector_weights),
+        ik=options.ik,
+        fov=options.fov,
+        body=options.body,
+        smooth=options.smooth,
     )

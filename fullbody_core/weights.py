@@ -44,16 +44,21 @@ def find_entry(weights_id):
 
 def load_shipped(weights_id):
     """(tensors, metadata, sha256) of one of the project's own files. Raises `WeightsAbsent` or `WeightsError`."""
-    (file,) = find_entry(weights_id)["files"]
-    path = Path(__file__).parent / file["path"]
-    if not path.is_file():
-        raise WeightsAbsent(f"The weights {path.name} are missing: install fullbody again.")
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != file["sha256"]:
-        raise WeightsError(
-            f"The weights {path.name} are damaged (their sha256 is not the listed one): install fullbody again."
-        )
-    return *read_tensors(path), file["sha256"]
+    ((path, sha256),) = shipped_files(weights_id).items()
+    return *read_tensors(path), sha256
+
+
+def shipped_files(weights_id):
+    """sha256 by path of the files of one of the project's own weights, each checked. Raises `WeightsAbsent` or `WeightsError`."""
+    files = {Path(__file__).parent / file["path"]: file["sha256"] for file in find_entry(weights_id)["files"]}
+    for path, sha256 in files.items():
+        if not path.is_file():
+            raise WeightsAbsent(f"The weights {path.name} are missing: install fullbody again.")
+        if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+            raise WeightsError(
+                f"The weights {path.name} are damaged (their sha256 is not the listed one): install fullbody again."
+            )
+    return files
 
 
 def read_tensors(path):

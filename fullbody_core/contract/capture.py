@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 
 from .npz_file import FileError, check_arrays, check_format, read_npz, write_npz
+from .skeleton import BODY_DEFINITIONS, full_keypoint_names
 
 FORMAT_NAME = "fullbody-capture"
 FORMAT_VERSION = 1
@@ -97,6 +98,14 @@ class CaptureClip:
     def duration(self):
         """Seconds the clip is shown: up to the last frame's end, which lasts as long as the mean frame."""
         return float(self.timestamps[-1] - self.timestamps[0] + 1 / self.mocap_framerate)
+
+    @property
+    def body_definition(self):
+        """The `KeypointDefinition` of the body keypoints, with which `keypoint_names` begins. Raises `CaptureError`."""
+        for definition in BODY_DEFINITIONS.values():
+            if tuple(self.keypoint_names) == full_keypoint_names(definition):
+                return definition
+        raise CaptureError("The capture's keypoints are of a definition that this version does not know: update fullbody.")
 
     def save(self, path):
         """Writes the file whole or not at all. Raises `CaptureError` for wrong contents or an unwritable place."""

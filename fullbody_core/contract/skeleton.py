@@ -114,6 +114,26 @@ BLAZEPOSE_BONES = tuple(
     ]
 )  # fmt: skip
 
+SMPL_BONES = tuple((BODY_PARENTS[joint], joint) for joint in range(1, len(BODY_PARENTS))) + tuple(
+    (SMPL_33.index(parent), SMPL_33.index(child))
+    for parent, child in [("head", "head_top")]
+    + [
+        (parent.format(side), f"{side}_{child}")
+        for side in ("left", "right")
+        for parent, child in (
+            ("head", "eye"), ("{}_wrist", "index_mcp"), ("{}_wrist", "pinky_mcp"), ("{}_ankle", "big_toe"),
+            ("{}_ankle", "little_toe"),
+        )
+    ]
+)  # fmt: skip
+"""SMPL's tree, and the surface points on the joints that carry them."""
+
+BODY_DEFINITIONS = {definition.name: definition for definition in (BLAZEPOSE_33, SMPL_33)}
+"""The definitions that body detectors speak, by name."""
+
+BODY_BONES = {BLAZEPOSE_33.name: BLAZEPOSE_BONES, SMPL_33.name: SMPL_BONES}
+"""(parent, child) keypoint pairs of each of them, for drawing."""
+
 
 def full_keypoint_names(body):
     """Names of a body definition's keypoints followed by both hands' 21, as the capture file's `keypoint_names`."""

@@ -13,44 +13,56 @@ SIDES = ("left", "right")
 SEEN = 0.5
 """A keypoint of at least this confidence counts as seen."""
 
+EXTRAPOLATED = 0.25
+"""Highest confidence of a point outside the image: detectors report such points, at times as surely visible."""
+
 
 @dataclass
 class Keypoints:
     """Keypoints of one person in one frame, or in T frames when every array has a leading T axis.
 
+    definition              which K body keypoints these are
     body2d [K, 2]           px in the whole upright image
     body3d [K, 3]           m, relative to the root, axes parallel to the camera frame (x right, y down, z away)
     body_confidence [K]     0..1, how surely the point is seen
+    body_centre [2]         px through which a camera looks that has body3d's axes: the middle of what the detector looked at
     hand2d [2, 21, 2]       px, left hand first (the person's left)
     hand3d [2, 21, 3]       m, relative to the hand, axes parallel to the camera frame
     hand_confidence [2]     0..1 for a whole hand; 0 where it was not found
-    face3d [F, 3]           px in the whole image; z in px at the same scale, towards the scene
+    hand_centre [2, 2]      px, the same as body_centre for hand3d
+    face3d [F, 3]           px in the whole image; z in px at the same scale, towards the scene; F is 0 without a face mesh
     face_confidence []      0..1
     person_box [4]          px (left, top, right, bottom); zeros where nobody is seen
     Points of a part that was not found are zero.
     """
 
+    definition: KeypointDefinition
     body2d: np.ndarray
     body3d: np.ndarray
     body_confidence: np.ndarray
+    body_centre: np.ndarray
     hand2d: np.ndarray
     hand3d: np.ndarray
     hand_confidence: np.ndarray
+    hand_centre: np.ndarray
     face3d: np.ndarray
     face_confidence: np.ndarray
     person_box: np.ndarray
 
     @classmethod
-    def nobody(cls, body_count, face_count):
+    def nobody(cls, definition, face_count=0):
         """The answer for a frame where nobody is seen."""
-        hand_count = len(HAND_21)
+        body_count, hand_count = len(definition), len(HAND_21)
         return cls(
+            definition=definition,
             body2d=np.zeros((body_count, 2)),
             body3d=np.zeros((body_count, 3)),
             body_confidence=np.zeros(body_count),
+            body_centre=np.zeros(2),
             hand2d=np.zeros((2, hand_count, 2)),
             hand3d=np.zeros((2, hand_count, 3)),
             hand_confidence=np.zeros(2),
+            hand_centre=np.zeros((2, 2)),
             face3d=np.zeros((face_count, 3)),
             face_confidence=np.zeros(()),
             person_box=np.zeros(4),
@@ -58,14 +70,24 @@ class Keypoints:
 
     @classmethod
     def stack(cls, frames):
-        """T single frames as one sequence with a leading T axis."""
-        return cls(*(np.stack([getattr(frame, item.name) for frame in frames]) for item in fields(cls)))
+        """T single frames of one definition as one sequence with a leading T axis."""
+        return cls(frames[0].definition, *(np.stack(values) for values in zip(*(frame.arrays() for frame in frames))))
+
+    def arrays(self):
+        """The arrays in the order of the fields."""
+        return [getattr(self, item.name) for item in fields(self) if item.name != "definition"]
+
+    def take(self, index):
+        """The frames of a sequence that a slice or an array of indices picks, or the single one of an int."""
+        return Keypoints(self.definition, *(values[index] for values in self.arrays()))
 
     def without_broken_points(self):
         """The same, with every part that holds a number that is not finite counted as not found."""
+        looked = np.isfinite(self.body_centre).all(-1)
         body = np.isfinite(self.body2d).all(-1) & np.isfinite(self.body3d).all(-1) & np.isfinite(self.body_confidence)
+        body &= looked[..., None]
         hands = np.isfinite(self.hand2d).all((-2, -1)) & np.isfinite(self.hand3d).all((-2, -1))
-        hands &= np.isfinite(self.hand_confidence)
+        hands &= np.isfinite(self.hand_confidence) & np.isfinite(self.hand_centre).all(-1)
         face = np.isfinite(self.face3d).all((-2, -1)) & np.isfinite(self.face_confidence)
         box = np.isfinite(self.person_box).all(-1, keepdims=True)
 
@@ -73,16 +95,38 @@ class Keypoints:
             return np.where(found.reshape(found.shape + (1,) * (values.ndim - found.ndim)), values, 0.0)
 
         return Keypoints(
+            definition=self.definition,
             body2d=keep(self.body2d, body),
             body3d=keep(self.body3d, body),
             body_confidence=keep(self.body_confidence, body),
+            body_centre=keep(self.body_centre, looked),
             hand2d=keep(self.hand2d, hands),
             hand3d=keep(self.hand3d, hands),
             hand_confidence=keep(self.hand_confidence, hands),
+            hand_centre=keep(self.hand_centre, hands),
             face3d=keep(self.face3d, face),
             face_confidence=keep(self.face_confidence, face),
             person_box=np.where(box, self.person_box, 0.0),
         )
+
+
+def doubt_outside(points, confidence, image_size):
+    """Confidences [..., K] of points [..., K, 2] px, none above EXTRAPOLATED outside an image of `image_size` [..., 2] px."""
+    inside = ((points >= 0) & (points < image_size)).all(-1)
+    return np.where(inside, confidence, np.minimum(confidence, EXTRAPOLATED))
+
+
+def points_box(points, confidence, image_size, seen=0.3):
+    """Box [4] px around the points [K, 2] that are seen, inside an image of (width, height) px.
+
+    It is a twentieth larger on every side: a standing person's highest point may be the eyes, and the crown is that much above.
+    """
+    shown = points[confidence > seen]
+    if len(shown) < 2:
+        shown = points
+    low, high = shown.min(0), shown.max(0)
+    margin = 0.05 * (high - low)
+    return np.concatenate([np.clip(low - margin, 0, image_size), np.clip(high + margin, 0, image_size)])
 
 
 class Detector(Protocol):

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from ..contract.skeleton import BLAZEPOSE_33
-from .keypoints import SEEN, SIDES, Keypoints
+from .keypoints import SEEN, SIDES, Keypoints, doubt_outside, points_box
 
 os.environ.setdefault("GLOG_minloglevel", "2")
 
@@ -26,9 +26,6 @@ HAND_CROP = 2.2
 
 FACE_CROP = 3.0
 """Side of the head crop in ear-to-ear widths, from BlazePose's points, which lie inside the head's outline."""
-
-EXTRAPOLATED = 0.25
-"""Highest confidence of a point outside the image: BlazePose reports such points, at times as surely visible."""
 
 CROP_PIXELS = 256
 FACE_POINTS = 478
@@ -84,8 +81,7 @@ class MediaPipeDetector:
         self._face = _FaceDetector(solutions)
         # One worker a part: the parts of a frame run beside each other, and each sees its frames in order.
         self._workers = ThreadPoolExecutor(max_workers=3, thread_name_prefix="detect")
-        root = Path(mediapipe.__file__).parent / "modules"
-        self.models = {Path(name).name: hashlib.sha256((root / name).read_bytes()).hexdigest() for name in _MODELS}
+        self.models = _hash_models(_MODELS)
 
     def detect(self, image):
         """Keypoints in an RGB uint8 image [H, W, 3] of any size. Frames are to be given in order."""
@@ -105,19 +101,7 @@ class MediaPipeDetector:
 
     def _find_body(self, image):
         """Keypoints with the body alone."""
-        keypoints = Keypoints.nobody(len(self.definition), self.face_count)
-        height, width = image.shape[:2]
-        result = self._pose.process(image)
-        if result.pose_landmarks is None:
-            return keypoints
-        landmarks = result.pose_landmarks.landmark
-        keypoints.body2d = np.array([[point.x * width, point.y * height] for point in landmarks])
-        visible = np.clip([point.visibility for point in landmarks], 0, 1)
-        inside = ((keypoints.body2d >= 0) & (keypoints.body2d < [width, height])).all(-1)
-        keypoints.body_confidence = np.where(inside, visible, np.minimum(visible, EXTRAPOLATED))
-        keypoints.body3d = np.array([[point.x, point.y, point.z] for point in result.pose_world_landmarks.landmark])
-        keypoints.person_box = _person_box(keypoints, width, height)
-        return keypoints
+        return _read_body(self._pose.process(image), image, self.face_count)
 
     def _find_parts(self, image, keypoints):
         """Adds hands and face to a frame's body, and returns it."""
@@ -136,6 +120,7 @@ class MediaPipeDetector:
         if mesh is not None:
             keypoints.face3d, keypoints.face_confidence = mesh, np.array(1.0)
         _take_finer_points(keypoints)
+        _guess_centres(keypoints)
         return keypoints
 
     def _keep_hands_apart(self, keypoints, scale):
@@ -150,6 +135,24 @@ class MediaPipeDetector:
         self._workers.shutdown()
         for part in (self._pose, self._face, *self._hands):
             part.close()
+
+
+class PersonFinder:
+    """Where somebody is in a picture, by BlazePose: pictures need have nothing to do with each other."""
+
+    def __init__(self):
+        import mediapipe
+
+        self._pose = mediapipe.solutions.pose.Pose(static_image_mode=True, model_complexity=1)
+        self.models = _hash_models(_MODELS[:2])
+
+    def find(self, image):
+        """Box [4] px around the person in an RGB uint8 image [H, W, 3], or None."""
+        found = _read_body(self._pose.process(image), image, 0)
+        return found.person_box if found.body_confidence.any() else None
+
+    def close(self):
+        self._pose.close()
 
 
 class _HandDetector:
@@ -236,6 +239,29 @@ class _FaceDetector:
         self._mesh.close()
 
 
+def _read_body(result, image, face_count):
+    """Keypoints with the body alone from BlazePose's answer for an image."""
+    keypoints = Keypoints.nobody(BLAZEPOSE_33, face_count)
+    height, width = image.shape[:2]
+    if result.pose_landmarks is None:
+        return keypoints
+    landmarks = result.pose_landmarks.landmark
+    keypoints.body2d = np.array([[point.x * width, point.y * height] for point in landmarks])
+    visible = np.clip([point.visibility for point in landmarks], 0, 1)
+    keypoints.body_confidence = doubt_outside(keypoints.body2d, visible, (width, height))
+    keypoints.body3d = np.array([[point.x, point.y, point.z] for point in result.pose_world_landmarks.landmark])
+    keypoints.person_box = points_box(keypoints.body2d, keypoints.body_confidence, (width, height))
+    return keypoints
+
+
+def _hash_models(names):
+    """sha256 by file name of models inside the mediapipe package."""
+    import mediapipe
+
+    root = Path(mediapipe.__file__).parent / "modules"
+    return {Path(name).name: hashlib.sha256((root / name).read_bytes()).hexdigest() for name in names}
+
+
 def square_crop(image, centre, side):
     """Cuts a square of `side` px around `centre` and brings it to 256 x 256; black outside the image.
 
@@ -272,17 +298,11 @@ def _take_finer_points(keypoints):
             keypoints.body_confidence[wrist] = max(keypoints.body_confidence[wrist], keypoints.hand_confidence[index])
 
 
-def _person_box(keypoints, width, height, seen=0.3):
-    """Box [4] px around the points that are seen, inside the image.
-
-    It is a twentieth larger on every side: a standing person's highest point is the eyes, and the crown is that much above.
-    """
-    points = keypoints.body2d[keypoints.body_confidence > seen]
-    if len(points) < 2:
-        points = keypoints.body2d
-    low, high = points.min(0), points.max(0)
-    margin = 0.05 * (high - low)
-    return np.concatenate([np.clip(low - margin, 0, [width, height]), np.clip(high + margin, 0, [width, height])])
+def _guess_centres(keypoints):
+    """MediaPipe does not tell its crops: their middles are about those of the points in them."""
+    weight = keypoints.body_confidence + 1e-6
+    keypoints.body_centre = (keypoints.body2d * weight[:, None]).sum(0) / weight.sum()
+    keypoints.hand_centre = keypoints.hand2d.mean(1)
 
 
 def _landmark_array(landmarks):

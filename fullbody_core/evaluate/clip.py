@@ -13,9 +13,9 @@ import numpy as np
 from ..body.open_body import load_body
 from ..camera import project
 from ..contract.frames import axis_angle_to_matrix
-from ..contract.skeleton import BLAZEPOSE_33, BODY_JOINTS
+from ..contract.skeleton import BODY_JOINTS
 from ..detect.keypoints import SEEN
-from ..ik.rest_skeleton import TRACKED_KEYPOINTS, RestSkeleton
+from ..ik.rest_skeleton import TRACKED, RestSkeleton
 from ..pipeline import CaptureSettings, capture
 from ..video import open_video
 from .table import format_table
@@ -65,13 +65,14 @@ def evaluate_clip(path, settings=CaptureSettings()):
 def reprojection_errors(clip):
     """Distances [N] between posed points and seen keypoints, as shares of the person box's height, over all valid frames.
 
-    The points are the joints and surface landmarks that the body shares with BlazePose, posed by the clip's own `poses`.
+    The points are the joints and surface landmarks that the body shares with the detector, posed by the clip's own `poses`.
     """
     skeleton = RestSkeleton.of_body(load_body(clip.meta["settings"]["body"]), clip.betas)
     rotations = axis_angle_to_matrix(clip.poses.reshape(clip.frame_count, -1, 3))
     rotations[:, 0] = clip.camera_to_world[:3, :3].T @ rotations[:, 0]
-    pixels = project(skeleton.tracked_points(rotations) + clip.joints_camera[:, :1], clip.camera_matrix)
-    detected = clip.keypoints2d[:, list(TRACKED_KEYPOINTS)]
+    definition = clip.body_definition
+    pixels = project(skeleton.tracked_points(definition, rotations) + clip.joints_camera[:, :1], clip.camera_matrix)
+    detected = clip.keypoints2d[:, list(TRACKED[definition.name])]
     height = (clip.person_box[:, 3] - clip.person_box[:, 1])[:, None]
     used = (detected[..., 2] >= SEEN) & clip.valid[:, :1]
     distance = np.linalg.norm(pixels - detected[..., :2], axis=-1)
@@ -92,7 +93,7 @@ def still_jitter(clip):
     velocity = np.diff(joints, axis=0) / steps[..., None]
     acceleration = np.linalg.norm(np.diff(velocity, axis=0), axis=-1) / ((steps[1:] + steps[:-1]) / 2)
     height = np.maximum(clip.person_box[1:, 3] - clip.person_box[1:, 1], 1)[:, None]
-    body = clip.keypoints2d[:, : len(BLAZEPOSE_33)]
+    body = clip.keypoints2d[:, : len(clip.body_definition)]
     speed = np.linalg.norm(np.diff(body[..., :2], axis=0), axis=-1) / steps / height
     seen = (body[1:, :, 2] >= SEEN) & (body[:-1, :, 2] >= SEEN)
     speed = np.array([np.median(row[shown]) if shown.any() else np.inf for row, shown in zip(speed, seen)])

@@ -5,7 +5,7 @@ the real detector. What it gets wrong becomes a table and a `DetectorNoise` for 
 Everything follows from the seed, scene by scene: scene 17 is the same whether sixteen were made before it or none.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from textwrap import indent
 
 import numpy as np
@@ -108,14 +108,14 @@ class Observation:
 def observe(scene, body, seen):
     """The `Observation` of a scene and of what the detector saw in all of its frames (`Keypoints`, crop axes)."""
     skeleton = RestSkeleton.of_body(body, scene.betas)
-    seen = turn_to_camera(replace(seen, face3d=np.zeros((len(seen.face3d), 1, 3))), scene.matrix)
+    seen = turn_to_camera(replace(seen, face3d=seen.face3d[:, :0]), scene.matrix)
     joints, orientations = skeleton.pose(scene.rotations)
     at_body = skeleton.place(BODY_PLACES[BLAZEPOSE_33.name], joints, orientations) + scene.pelvis[:, None]
     hands = [skeleton.place(hand_places(side), joints, orientations) + scene.pelvis[:, None] for side in SIDES]
     hand_carriers = [[JOINT_INDEX[name.replace("left", side)] for name in HAND_PART.carriers] for side in SIDES]
     kept = slice(WARM_UP, None)
     return Observation(
-        seen=Keypoints(*(getattr(seen, item.name)[kept] for item in fields(seen))),
+        seen=seen.take(kept),
         body=at_body[kept],
         body_carriers=orientations[kept, [JOINT_INDEX[name] for name in BODY_PART.carriers]],
         hands=np.stack(hands, 1)[kept],

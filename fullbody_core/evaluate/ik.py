@@ -17,7 +17,7 @@ from ..contract.skeleton import BLAZEPOSE_33, BODY_JOINTS, HAND_21
 from ..detect.keypoints import Keypoints
 from ..ik.analytic import solve_pose
 from ..ik.analytic_hand import palm_orientation, solve_fingers
-from ..ik.iknet import BODY_WEIGHTS, HAND_WEIGHTS, SMPL_WEIGHTS, load_iknet
+from ..ik.iknet import BODY_WEIGHTS, HAND_WEIGHTS, load_iknet
 from ..ik.rest_skeleton import RestSkeleton
 from ..motion import LIMB_BONES
 from ..networks.iknet import IKNetPose, rotation_from_6d
@@ -93,7 +93,7 @@ class IKEvaluation:
 
     def _closed_form_body(self, index):
         skeleton, points = self._skeleton_and_points(index)
-        found = Keypoints.stack([Keypoints.nobody(len(BLAZEPOSE_33), 478)])
+        found = Keypoints.stack([Keypoints.nobody(BLAZEPOSE_33)])
         found.body3d[0], found.body_confidence[0] = points[: len(BLAZEPOSE_33)], 1
         for side, first in ((0, len(BLAZEPOSE_33)), (1, len(BLAZEPOSE_33) + 4)):
             wrist = points[BLAZEPOSE_33.index(("left_wrist", "right_wrist")[side])]
@@ -101,7 +101,7 @@ class IKEvaluation:
                 points[first : first + 4] - wrist
             )
             found.hand_confidence[0, side] = 1
-        return solve_pose(found, skeleton.joints)[0, BODY_JOINTS]
+        return solve_pose(found, skeleton)[0, BODY_JOINTS]
 
     def _closed_form_hand(self, index):
         skeleton, points = self._skeleton_and_points(index)
@@ -214,7 +214,7 @@ def evaluate_ik(data, noise, count=2000, seed=7, networks=None):
     """
     body = load_body("open")
     if networks is None:
-        networks = [load_iknet(weights)[0] for weights in (BODY_WEIGHTS, SMPL_WEIGHTS, HAND_WEIGHTS)]
+        networks = [load_iknet(weights)[0] for weights in (*BODY_WEIGHTS.values(), HAND_WEIGHTS)]
     held_out = BodyPoses(load_motions(data, held_out=True))
     reports = []
     for network in networks:

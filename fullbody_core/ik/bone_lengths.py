@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..contract.skeleton import BLAZEPOSE_33, JOINT_INDEX
+from ..contract.skeleton import JOINT_INDEX
 from ..detect.keypoints import SEEN, SIDES, Keypoints
 
 SHAPE_WEIGHT = 2e-4
@@ -15,7 +15,7 @@ MEASURED_BONES = tuple(
     for side in SIDES
     for parent, child in [("shoulder", "elbow"), ("elbow", "wrist"), ("hip", "knee"), ("knee", "ankle"), ("shoulder", "hip")]
 ) + (("left_shoulder", "right_shoulder"),)
-"""Pairs of points that SMPL-H and BlazePose both have at the same anatomical place. BlazePose's hips stand closer together
+"""Pairs of points that SMPL-H and every body definition have at the same anatomical place. BlazePose's hips stand closer together
 than hip joints do, so the hip line is not among them."""
 
 
@@ -29,7 +29,7 @@ class BodyShape:
 
 def measure_bones(keypoints: Keypoints, seen=SEEN):
     """Median lengths [N] m of MEASURED_BONES over the frames that show both ends, and how often they do [N] in 0..1."""
-    parent, child = (np.array([BLAZEPOSE_33.index(bone[end]) for bone in MEASURED_BONES]) for end in (0, 1))
+    parent, child = (np.array([keypoints.definition.index(bone[end]) for bone in MEASURED_BONES]) for end in (0, 1))
     lengths = np.linalg.norm(keypoints.body3d[:, parent] - keypoints.body3d[:, child], axis=-1)
     shown = np.minimum(keypoints.body_confidence[:, parent], keypoints.body_confidence[:, child]) > seen
     medians = [np.median(lengths[shown[:, bone], bone]) if shown[:, bone].any() else 0.0 for bone in range(lengths.shape[1])]

@@ -1,8 +1,10 @@
-"""What MediaPipe's face mesh says about the head's orientation: more than BlazePose's eleven points of the head."""
+"""What MediaPipe's face mesh says about the head's orientation: more than a body detector's few points of the head."""
 
 from dataclasses import replace
 
-from ..contract.skeleton import BLAZEPOSE_33
+import numpy as np
+
+from ..contract.skeleton import BLAZEPOSE_33, SMPL_33
 from ..swing_twist import axes_rotation, transpose
 from .holes import bridge_holes
 from .rest_skeleton import BODY_PLACES
@@ -12,6 +14,12 @@ LEFT_EYE, RIGHT_EYE, FOREHEAD, CHIN = 263, 33, 10, 152
 
 HEAD_KEYPOINTS = slice(0, 11)
 """BlazePose's points of the head: nose, eyes, ears, mouth."""
+
+HEADS = {
+    BLAZEPOSE_33.name: HEAD_KEYPOINTS,
+    SMPL_33.name: [SMPL_33.index(name) for name in ("head", "head_top", "left_eye", "right_eye")],
+}
+"""The points of each body definition that turn with the head."""
 
 
 def head_from_mesh(face3d):
@@ -26,11 +34,15 @@ def with_face_mesh_head(keypoints, skeleton):
 
     They keep the middle that the body detector gave them. Between meshes they change over to the detector's bit by bit.
     """
-    rest = skeleton.at_rest(BODY_PLACES[BLAZEPOSE_33.name][HEAD_KEYPOINTS])
-    head = keypoints.body3d[:, HEAD_KEYPOINTS]
-    bridge = bridge_holes(keypoints.face_confidence > 0)
+    found = keypoints.face_confidence > 0
+    if not found.any():
+        return keypoints
+    points = HEADS[keypoints.definition.name]
+    rest = skeleton.at_rest(np.array(BODY_PLACES[keypoints.definition.name])[points])
+    head = keypoints.body3d[:, points]
+    bridge = bridge_holes(found)
     orientation = bridge.rotations(head_from_mesh(keypoints.face3d))
     turned = head.mean(1, keepdims=True) + (rest - rest.mean(0)) @ transpose(orientation)
     body3d = keypoints.body3d.copy()
-    body3d[:, HEAD_KEYPOINTS] += bridge.trust[:, None, None] * (turned - head)
+    body3d[:, points] += bridge.trust[:, None, None] * (turned - head)
     return replace(keypoints, body3d=body3d)

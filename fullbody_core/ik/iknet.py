@@ -1,7 +1,7 @@
 """Inverse kinematics by BodyIKNet and HandIKNet (Zhou et al. 2021, Sec. 3.3): a whole clip in two calls.
 
-The networks speak BlazePose's keypoints with the hand detector's knuckles, and a left hand. This file brings a detector's
-`Keypoints` to that form and the answers back to SMPL-H's 52 joints.
+There is a BodyIKNet for each definition of body keypoints, which reads the hand detector's knuckles with them, and one HandIKNet
+for a left hand. This file brings a detector's `Keypoints` to that form and the answers back to SMPL-H's 52 joints.
 """
 
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from ..contract.skeleton import (
     JOINT_NAMES,
     LEFT_HAND_JOINTS,
     RIGHT_HAND_JOINTS,
+    SMPL_33,
 )
 from ..detect.keypoints import SIDES, Keypoints
 from ..networks.iknet import IKNet
@@ -31,7 +32,13 @@ from .face_mesh import with_face_mesh_head
 from .holes import bridge_holes
 from .rest_skeleton import RestSkeleton, hand_places, keypoint_places
 
-BODY_WEIGHTS, SMPL_WEIGHTS, HAND_WEIGHTS = "body-iknet-blazepose", "body-iknet-smpl", "hand-iknet"
+BODY_WEIGHTS = {BLAZEPOSE_33.name: "body-iknet-blazepose", SMPL_33.name: "body-iknet-smpl"}
+"""The shipped BodyIKNet for each definition that a body detector speaks."""
+
+HAND_WEIGHTS = "hand-iknet"
+
+FEET = {BLAZEPOSE_33.name: ("ankle", "heel", "foot_index"), SMPL_33.name: ("ankle", "foot", "big_toe")}
+"""Keypoints of each definition, but for the side, that show how a foot is turned."""
 
 SAME_BODY = 5e-3
 """m. A body whose keypoints at rest lie this near to the trained one's, at its mean shape, has its joints in the same places."""
@@ -39,7 +46,8 @@ SAME_BODY = 5e-3
 CHUNK = 1024
 """Frames in one call: as fast as any larger number, and memory does not grow with the clip."""
 
-_KNUCKLES = [HAND_21.index(f"{finger}_mcp") for finger in ("index", "middle", "ring", "pinky")]
+_KNUCKLE_NAMES = [f"{finger}_mcp" for finger in ("index", "middle", "ring", "pinky")]
+_KNUCKLES = [HAND_21.index(name) for name in _KNUCKLE_NAMES]
 
 
 def load_iknet(weights_id):
@@ -59,11 +67,11 @@ class IKNetSolver:
     name = "iknet"
 
     @classmethod
-    def load(cls, body):
-        """From the shipped weights, for `BodyModelFile` body. Raises `WeightsError`."""
+    def load(cls, body, definition):
+        """From the shipped weights, for `BodyModelFile` body and a detector's `KeypointDefinition`. Raises `WeightsError`."""
         networks, sha256 = [], {}
         mean = RestSkeleton.of_body(body, np.zeros(body.shapedirs.shape[-1]))
-        for weights_id in (BODY_WEIGHTS, HAND_WEIGHTS):
+        for weights_id in (BODY_WEIGHTS[definition.name], HAND_WEIGHTS):
             network, reference, sha256[weights_id] = load_iknet(weights_id)
             apart = np.linalg.norm(_centred(rest_keypoints(mean, network.layout)) - _centred(reference.numpy()), axis=-1)
             if apart.max() > SAME_BODY:
@@ -77,12 +85,13 @@ class IKNetSolver:
         The pelvis's rotation turns rest axes into the camera's, the others are relative to their parents. A hand that was not
         found stays flat; a limb that the detector gave up rests as in the closed form. The answer is always finite.
         """
-        points, confidence = body_points(with_face_mesh_head(keypoints, skeleton), skeleton)
+        layout = self.body_network.layout
+        points, confidence = body_points(with_face_mesh_head(keypoints, skeleton), skeleton, layout.definition)
         rotations = np.broadcast_to(np.eye(3), (len(points), len(JOINT_NAMES), 3, 3)).copy()
         rotations[:, BODY_JOINTS] = self._run(self.body_network, points, confidence, skeleton)[0]
         trust = joint_trust(keypoints)
         if (trust < 1).any():
-            rotations = blend_orientations(solve_pose(keypoints, skeleton.joints), rotations, trust, skeleton)
+            rotations = blend_orientations(solve_pose(keypoints, skeleton), rotations, trust, skeleton)
         for side, joints in zip(SIDES, (LEFT_HAND_JOINTS, RIGHT_HAND_JOINTS)):
             found = keypoints.hand_confidence[:, SIDES.index(side)] > 0
             fingers = self._solve_hand(keypoints, side, skeleton)
@@ -130,13 +139,16 @@ def _centred(points):
     return points - points.mean(0)
 
 
-def body_points(keypoints: Keypoints, skeleton):
-    """Points [T, 41, 3] m and confidences [T, 41] in BLAZEPOSE_33_KNUCKLES.
+def body_points(keypoints: Keypoints, skeleton, definition):
+    """Points [T, K, 3] m and confidences [T, K] in BodyIKNet's `definition`, which holds the detector's own and knuckles.
 
     The knuckles are the hand detector's, put onto the body's wrist in the size that the skeleton's palm has. Where the hand was
-    not found they are its neighbours' in time.
+    not found they change over bit by bit to the body detector's, or, if it has none, are their neighbours' in time.
     """
-    points, confidence = [keypoints.body3d], [keypoints.body_confidence]
+    own = np.array([definition.index(name) for name in keypoints.definition.names])
+    points = np.zeros((len(keypoints.body3d), len(definition), 3))
+    confidence = np.zeros(points.shape[:2])
+    points[:, own], confidence[:, own] = keypoints.body3d, keypoints.body_confidence
     for index, side in enumerate(SIDES):
         hand = keypoints.hand3d[:, index]
         bridge = bridge_holes(keypoints.hand_confidence[:, index] > 0)
@@ -144,10 +156,21 @@ def body_points(keypoints: Keypoints, skeleton):
         rest = skeleton.at_rest(hand_places(side))
         palm = np.linalg.norm(rest[_KNUCKLES] - rest[0], axis=-1).sum()
         size = palm / np.maximum(np.linalg.norm(knuckles, axis=-1).sum(-1), 1e-6)
-        wrist = keypoints.body3d[:, BLAZEPOSE_33.index(f"{side}_wrist")]
-        points.append(wrist[:, None] + knuckles * size[:, None, None])
-        confidence.append(np.repeat(bridge.trust[:, None], len(_KNUCKLES), 1))
-    return np.concatenate(points, 1), np.concatenate(confidence, 1)
+        wrist = keypoints.body3d[:, keypoints.definition.index(f"{side}_wrist")]
+        knuckles = wrist[:, None] + knuckles * size[:, None, None]
+        places, fingers = _knuckle_places(definition, side)
+        trust = np.repeat(bridge.trust[:, None], len(places), 1)
+        share = np.where(np.isin(places, own), trust, 1.0)
+        points[:, places] += share[..., None] * (knuckles[:, fingers] - points[:, places])
+        confidence[:, places] += share * (np.where(np.isin(places, own), 1.0, trust) - confidence[:, places])
+    return points, confidence
+
+
+def _knuckle_places(definition, side):
+    """Where in a body definition the knuckles of one hand are [N], and which of `_KNUCKLES` they are [N]."""
+    names = {name: index for index, name in enumerate(definition.names)}
+    places = [names.get(f"{side}_hand_{name}", names.get(f"{side}_{name}", -1)) for name in _KNUCKLE_NAMES]
+    return np.array([place for place in places if place >= 0]), np.flatnonzero(np.array(places) >= 0)
 
 
 def fit_palm(keypoints, rotations, side, skeleton):
@@ -189,11 +212,11 @@ def turn_wrist(rotations, palm, found, side, skeleton):
 def joint_trust(keypoints):
     """How far each of the 22 body joints is the network's to say, [T, 22] in 0..1.
 
-    BlazePose places what it does not see plausibly, but shakily: the network makes of that a limb that shakes.
+    A detector places what it does not see plausibly, but shakily: the network makes of that a limb that shakes.
     """
 
     def seen(*names, given_up=(0.02, 0.15)):
-        confidence = [keypoints.body_confidence[:, BLAZEPOSE_33.index(name)] for name in names]
+        confidence = [keypoints.body_confidence[:, keypoints.definition.index(name)] for name in names]
         return smoothstep(np.min(confidence, axis=0), *given_up)
 
     trunk = seen("left_hip", "right_hip", given_up=(0.001, 0.05))
@@ -201,7 +224,8 @@ def joint_trust(keypoints):
     for side in SIDES:
         trust[f"{side}_hip"] = seen(f"{side}_knee")
         trust[f"{side}_knee"] = seen(f"{side}_knee", f"{side}_ankle")
-        trust[f"{side}_ankle"] = trust[f"{side}_foot"] = seen(f"{side}_ankle", f"{side}_heel", f"{side}_foot_index")
+        foot = seen(*(f"{side}_{name}" for name in FEET[keypoints.definition.name]))
+        trust[f"{side}_ankle"] = trust[f"{side}_foot"] = foot
         trust[f"{side}_shoulder"] = seen(f"{side}_elbow")
         trust[f"{side}_elbow"] = trust[f"{side}_wrist"] = seen(f"{side}_elbow", f"{side}_wrist")
     return np.stack([trust[name] for name in BODY_JOINT_NAMES], 1)

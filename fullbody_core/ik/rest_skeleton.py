@@ -9,21 +9,6 @@ from ..contract.frames import forward_kinematics
 from ..contract.skeleton import BLAZEPOSE_33, BLAZEPOSE_33_KNUCKLES, HAND_21, JOINT_INDEX, PARENTS, SMPL_33
 from ..detect.keypoints import SIDES
 
-TRACKED = (
-    ("nose", "nose"),
-    *((f"{side}_eye", f"{side}_eye_centre") for side in SIDES),
-    *(
-        (f"{side}_{name}", f"{side}_{name}")
-        for side in SIDES
-        for name in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
-    ),
-    *((f"{side}_heel", f"{side}_heel") for side in SIDES),
-    *((f"{side}_big_toe", f"{side}_foot_index") for side in SIDES),
-)
-"""(joint or landmark of the body, BlazePose keypoint) pairs that mark the same place."""
-
-TRACKED_KEYPOINTS = tuple(BLAZEPOSE_33.index(keypoint) for _, keypoint in TRACKED)
-
 
 def _blazepose_place(keypoint):
     """BlazePose's own hand points mark knuckles; its toe is the big one, its eye centres the eyes."""
@@ -54,6 +39,20 @@ BODY_PLACES = {
     SMPL_33.name: tuple(map(_smpl_place, SMPL_33.names)),
 }
 """For each keypoint of a body definition, the joint or landmark of the body that marks its place."""
+
+_BLAZEPOSE_TRACKED = (
+    "nose",
+    *(f"{side}_eye_centre" for side in SIDES),
+    *(f"{side}_{name}" for side in SIDES for name in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")),
+    *(f"{side}_heel" for side in SIDES),
+    *(f"{side}_foot_index" for side in SIDES),
+)
+
+TRACKED = {
+    BLAZEPOSE_33.name: tuple(map(BLAZEPOSE_33.index, _BLAZEPOSE_TRACKED)),
+    SMPL_33.name: tuple(range(len(SMPL_33))),
+}
+"""The keypoints of a detector's definition that it puts where their places are, as indices: by these the body is placed."""
 
 
 def hand_places(side):
@@ -104,6 +103,7 @@ class RestSkeleton:
         joint, place = self.landmarks[name]
         return joints[:, joint] + orientations[:, joint] @ (place - self.joints[joint])
 
-    def tracked_points(self, rotations):
-        """The TRACKED points [T, N, 3] m about a pelvis at the origin."""
-        return self.place([name for name, _ in TRACKED], *self.pose(rotations))
+    def tracked_points(self, definition, rotations):
+        """The TRACKED points [T, N, 3] m of a definition about a pelvis at the origin."""
+        places = BODY_PLACES[definition.name]
+        return self.place([places[keypoint] for keypoint in TRACKED[definition.name]], *self.pose(rotations))

@@ -27,6 +27,7 @@ from ..contract.skeleton import (
     JOINT_NAMES,
     LEFT_HAND_JOINTS,
     SMPL_33,
+    SMPL_BONES,
     KeypointDefinition,
 )
 from ..detect.keypoints import SIDES
@@ -62,26 +63,12 @@ def _indices(definition, pairs):
     return tuple((definition.index(parent), definition.index(child)) for parent, child in pairs)
 
 
-_SMPL_TREE = tuple((BODY_PARENTS[joint], joint) for joint in range(1, len(BODY_PARENTS)))
-
-_SMPL_SURFACE_BONES = _indices(
-    SMPL_33,
-    [("head", "head_top")]
-    + [
-        (f"{side}_{parent}" if parent != "head" else parent, f"{side}_{child}")
-        for side in SIDES
-        for parent, child in (
-            ("head", "eye"), ("wrist", "index_mcp"), ("wrist", "pinky_mcp"), ("ankle", "big_toe"), ("ankle", "little_toe"),
-        )
-    ],
-)  # fmt: skip
-
 SMPL_LAYOUT = IKNetLayout(
     definition=SMPL_33,
     joint_names=BODY_JOINT_NAMES,
     parents=BODY_PARENTS,
-    bones=_SMPL_TREE + _SMPL_SURFACE_BONES,
-    size_bones=_SMPL_TREE,
+    bones=SMPL_BONES,
+    size_bones=SMPL_BONES[: len(BODY_PARENTS) - 1],
     trunk=tuple(
         SMPL_33.index(name)
         for name in ("pelvis", "left_hip", "right_hip", "spine1", "spine2", "spine3", "neck", "left_collar", "right_collar")

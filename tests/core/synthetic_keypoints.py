@@ -8,12 +8,12 @@ from fullbody_core.detect.keypoints import SIDES, Keypoints
 from fullbody_core.ik.rest_skeleton import BODY_PLACES, hand_places
 
 
-def keypoints_of(skeleton, rotations):
+def keypoints_of(skeleton, rotations, definition=BLAZEPOSE_33):
     """What a faultless detector sees of a body in a pose [T, 52, 3, 3], without a face mesh."""
     posed = skeleton.pose(rotations)
     frames = len(rotations)
-    keypoints = Keypoints.stack([Keypoints.nobody(33, 478)] * frames)
-    keypoints.body3d = skeleton.place(BODY_PLACES[BLAZEPOSE_33.name], *posed)
+    keypoints = Keypoints.stack([Keypoints.nobody(definition, 478 if definition is BLAZEPOSE_33 else 0)] * frames)
+    keypoints.body3d = skeleton.place(BODY_PLACES[definition.name], *posed)
     keypoints.body_confidence[:] = 1
     for index, side in enumerate(SIDES):
         hand = skeleton.place(hand_places(side), *posed)

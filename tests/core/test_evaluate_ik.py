@@ -8,6 +8,7 @@ import torch
 
 from fullbody_core.cli import main
 from fullbody_core.contract.npz_file import write_npz
+from fullbody_core.contract.skeleton import BLAZEPOSE_33, SMPL_33, full_keypoint_names
 from fullbody_core.evaluate.clip import still_jitter
 from fullbody_core.evaluate.ik import IKEvaluation, evaluate_ik, format_ik_reports
 from fullbody_core.ik.iknet import HAND_WEIGHTS, load_iknet
@@ -113,11 +114,13 @@ def test_evaluation_without_motions_says_so(tmp_path, capsys):
     assert "no held-out motions" in capsys.readouterr().err
 
 
-def test_jitter_is_that_of_still_passages(body):
+@pytest.mark.parametrize("definition", [BLAZEPOSE_33, SMPL_33], ids=lambda definition: definition.name)
+def test_jitter_is_that_of_still_passages(body, definition):
     clip = demo_motion(body)
     frames = clip.frame_count
     clip.person_box[:] = [0, 0, 100, 200]
-    clip.keypoints2d = np.ones((frames, 33, 3)) * 50
+    clip.keypoint_names = full_keypoint_names(definition)
+    clip.keypoints2d = np.ones((frames, len(clip.keypoint_names), 3)) * 50
     clip.keypoints2d[..., 2] = 1
     clip.joints_camera = np.zeros((frames, 52, 3))
     clip.timestamps = np.arange(frames) / 10

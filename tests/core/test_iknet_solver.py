@@ -19,13 +19,14 @@ from fullbody_core.contract.skeleton import (
     JOINT_INDEX,
     LEFT_HAND_JOINTS,
     RIGHT_HAND_JOINTS,
+    SMPL_33,
 )
 from fullbody_core.ik.analytic import AnalyticSolver
 from fullbody_core.ik.holes import HELD_FRAMES, bridge_holes
-from fullbody_core.ik.iknet import BODY_WEIGHTS, HAND_WEIGHTS, SMPL_WEIGHTS, IKNetSolver, blend_orientations, joint_trust
-from fullbody_core.ik.rest_skeleton import RestSkeleton
+from fullbody_core.ik.iknet import BODY_WEIGHTS, HAND_WEIGHTS, IKNetSolver, blend_orientations, body_points, joint_trust
+from fullbody_core.ik.rest_skeleton import RestSkeleton, keypoint_places
 from fullbody_core.motion import solve_motion
-from fullbody_core.networks.iknet import IKNet
+from fullbody_core.networks.iknet import LAYOUTS, IKNet
 from fullbody_core.pipeline import decide_valid, make_solver
 from fullbody_core.synth.demo_clip import demo_motion
 from fullbody_core.weights import WeightsAbsent, WeightsError, WeightsUnsuited, load_shipped
@@ -39,9 +40,15 @@ def skeleton(body):
     return RestSkeleton.of_body(body, np.zeros(16))
 
 
+@pytest.fixture(scope="module", params=[BLAZEPOSE_33, SMPL_33], ids=lambda definition: definition.name)
+def definition(request):
+    """What the detector speaks."""
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def solver(body):
-    return IKNetSolver.load(body)
+def solver(body, definition):
+    return IKNetSolver.load(body, definition)
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +72,8 @@ def joint_errors(skeleton, solved, true):
 # What they recover.
 
 
-def test_a_motion_by_formula_comes_back(solver, skeleton, demo_rotations):
-    solved = solver.solve_pose(keypoints_of(skeleton, demo_rotations), skeleton)
+def test_a_motion_by_formula_comes_back(solver, skeleton, demo_rotations, definition):
+    solved = solver.solve_pose(keypoints_of(skeleton, demo_rotations, definition), skeleton)
     errors, turns = joint_errors(skeleton, solved, demo_rotations), degrees_apart(solved, demo_rotations)
     print(f"demo, exact keypoints: {errors[:, BODY_JOINTS].mean():.1f} mm, {turns[:, BODY_JOINTS].mean():.1f} degrees")
     assert errors[:, BODY_JOINTS].mean() < 20
@@ -74,9 +81,9 @@ def test_a_motion_by_formula_comes_back(solver, skeleton, demo_rotations):
     assert turns[:, LEFT_HAND_JOINTS].mean() < 8 and turns[:, RIGHT_HAND_JOINTS].mean() < 8
 
 
-def test_noise_is_taken_out(solver, skeleton, demo_rotations):
+def test_noise_is_taken_out(solver, skeleton, demo_rotations, definition):
     """Errors of 4 cm on every point: less of them is left in the joints than in the keypoints, or after the closed form."""
-    keypoints = keypoints_of(skeleton, demo_rotations)
+    keypoints = keypoints_of(skeleton, demo_rotations, definition)
     rng = np.random.default_rng(0)
     noise = rng.normal(0, 0.04 / np.sqrt(3), keypoints.body3d.shape)
     noisy = dataclasses.replace(keypoints, body3d=keypoints.body3d + noise)
@@ -90,24 +97,24 @@ def test_noise_is_taken_out(solver, skeleton, demo_rotations):
     assert left(solver) < left(AnalyticSolver())
 
 
-def test_a_right_hand_is_a_left_one_in_the_mirror(solver, skeleton):
+def test_a_right_hand_is_a_left_one_in_the_mirror(solver, skeleton, definition):
     rotations = upright(20)
     turns = np.random.default_rng(0).uniform(0, 1, (20, 15, 1)) * [0, 0, -1.0]
     rotations[:, LEFT_HAND_JOINTS] = axis_angle_to_matrix(turns)
-    keypoints = keypoints_of(skeleton, rotations)
+    keypoints = keypoints_of(skeleton, rotations, definition)
     keypoints.hand3d[:, 1] = keypoints.hand3d[:, 0] @ MIRROR
     solved = solver.solve_pose(keypoints, skeleton)
     mirrored = MIRROR @ solved[:, LEFT_HAND_JOINTS] @ MIRROR
     assert degrees_apart(mirrored, solved[:, RIGHT_HAND_JOINTS]).max() < 2  # the body's two hands differ by a hair
 
 
-def test_a_clip_is_solved_as_its_frames_are(solver, skeleton, demo_rotations):
+def test_a_clip_is_solved_as_its_frames_are(solver, skeleton, demo_rotations, definition):
     """All parts found, so that no frame needs its neighbours."""
-    keypoints = keypoints_of(skeleton, demo_rotations[:6])
+    keypoints = keypoints_of(skeleton, demo_rotations[:6], definition)
     together = solver.solve_pose(keypoints, skeleton)
     for frame in range(6):
-        alone = type(keypoints)(*(getattr(keypoints, item.name)[[frame]] for item in dataclasses.fields(keypoints)))
-        np.testing.assert_allclose(solver.solve_pose(alone, skeleton)[0], together[frame], atol=1e-4)
+        alone = solver.solve_pose(keypoints.take([frame]), skeleton)[0]
+        np.testing.assert_allclose(alone, together[frame], atol=1e-4)
 
 
 # What they must survive.
@@ -119,10 +126,10 @@ def broken(keypoints, part):
     elif part == "no confidence":
         keypoints.body_confidence[:], keypoints.hand_confidence[:] = 0, 0
     elif part == "nothing but NaN":
-        for item in dataclasses.fields(keypoints):
-            getattr(keypoints, item.name)[...] = np.nan
+        for values in keypoints.arrays():
+            values[...] = np.nan
     elif part == "a NaN wrist":
-        keypoints.body3d[:, BLAZEPOSE_33.index("left_wrist")] = np.nan
+        keypoints.body3d[:, keypoints.definition.index("left_wrist")] = np.nan
     elif part == "infinite hands":
         keypoints.hand3d[:] = np.inf
     elif part == "only a hand":
@@ -133,8 +140,8 @@ def broken(keypoints, part):
 @pytest.mark.parametrize(
     "part", ["one hand", "no confidence", "nothing but NaN", "a NaN wrist", "infinite hands", "only a hand"]
 )
-def test_bad_input_is_finite_and_says_what_is_valid(solver, skeleton, part):
-    keypoints = keypoints_of(skeleton, upright(4))
+def test_bad_input_is_finite_and_says_what_is_valid(solver, skeleton, part, definition):
+    keypoints = keypoints_of(skeleton, upright(4), definition)
     keypoints.body2d = 300 * keypoints.body3d[..., :2] / (keypoints.body3d[..., 2:] + 3) + 320
     keypoints = broken(keypoints, part).without_broken_points()
     valid = decide_valid(keypoints)
@@ -153,16 +160,17 @@ def test_bad_input_is_finite_and_says_what_is_valid(solver, skeleton, part):
     assert (body, left, right) == expected[part]
 
 
-def test_a_hand_that_is_not_found_stays_flat(solver, skeleton):
-    keypoints = broken(keypoints_of(skeleton, upright(3)), "one hand")
+def test_a_hand_that_is_not_found_stays_flat(solver, skeleton, definition):
+    keypoints = broken(keypoints_of(skeleton, upright(3), definition), "one hand")
     solved = solver.solve_pose(keypoints, skeleton)
     np.testing.assert_array_equal(solved[:, LEFT_HAND_JOINTS], np.broadcast_to(np.eye(3), (3, 15, 3, 3)))
 
 
-def test_legs_that_nobody_sees_hang_still(solver, skeleton):
+def test_legs_that_nobody_sees_hang_still(solver, skeleton, definition):
     """In a picture that ends at the chest the detector's legs shake; the character's do not."""
-    keypoints = keypoints_of(skeleton, upright(30))
-    below = [index for index, name in enumerate(BLAZEPOSE_33.names) if "hip" in name or index > 24]
+    keypoints = keypoints_of(skeleton, upright(30), definition)
+    parts = ("hip", "knee", "ankle", "heel", "foot", "toe") + ("pelvis", "spine1", "spine2") * (definition is SMPL_33)
+    below = [index for index, name in enumerate(definition.names) if any(part in name for part in parts)]
     keypoints.body_confidence[:, below] = 0
     keypoints.body3d[:, below] += np.random.default_rng(0).normal(0, 0.1, (30, len(below), 3))
     solved = solver.solve_pose(keypoints, skeleton)
@@ -175,8 +183,30 @@ def test_legs_that_nobody_sees_hang_still(solver, skeleton):
 # Parts of the solver.
 
 
-def test_trust_is_whole_for_what_is_seen_and_none_for_what_is_not(skeleton):
-    keypoints = keypoints_of(skeleton, upright(2))
+def test_the_hand_detectors_knuckles_are_taken_where_it_found_the_hand(skeleton, demo_rotations, definition):
+    """In the network's own definition they are where the body has them; where no hand was found they come bit by bit."""
+    layout = LAYOUTS[{"blazepose_33": "blazepose_33_knuckles"}.get(definition.name, definition.name)].definition
+    keypoints = keypoints_of(skeleton, demo_rotations, definition)
+    exact = skeleton.place(keypoint_places(layout), *skeleton.pose(demo_rotations))
+    keypoints.hand3d *= 3  # a hand detector's size is its own
+    points, confidence = body_points(keypoints, skeleton, layout)
+    np.testing.assert_allclose(points, exact, atol=1e-9)
+    assert (confidence == 1).all()
+    frames = len(demo_rotations)
+    keypoints.hand_confidence[frames // 2 :] = 0
+    keypoints.hand3d[frames // 2 :] = 0
+    points, confidence = body_points(keypoints, skeleton, layout)
+    np.testing.assert_allclose(points[: frames // 2], exact[: frames // 2], atol=1e-9)
+    last = [frames - 1]  # long after the hands were lost
+    expected = 1.0 if definition is SMPL_33 else 0.0
+    knuckles = [index for index, name in enumerate(layout.names) if name.endswith("mcp")]
+    np.testing.assert_array_equal(confidence[last][:, knuckles], expected)
+    if definition is SMPL_33:
+        np.testing.assert_allclose(points[last], exact[last], atol=1e-9)
+
+
+def test_trust_is_whole_for_what_is_seen_and_none_for_what_is_not(skeleton, definition):
+    keypoints = keypoints_of(skeleton, upright(2), definition)
     assert (joint_trust(keypoints) == 1).all()
     keypoints.body_confidence[:] = 0
     assert (joint_trust(keypoints) == 0).all()
@@ -221,11 +251,11 @@ def test_turns_over_a_hole_are_even():
 def test_captures_use_iknet_by_default(demo_capture):
     clip, warnings = demo_capture
     assert clip.meta["ik"] == {"name": "iknet"} and not warnings
-    for name in (BODY_WEIGHTS, HAND_WEIGHTS):
+    for name in (BODY_WEIGHTS["blazepose_33"], HAND_WEIGHTS):
         assert clip.meta["models"][name] == weights.find_entry(name)["files"][0]["sha256"]
 
 
-@pytest.mark.parametrize("name", [BODY_WEIGHTS, SMPL_WEIGHTS, HAND_WEIGHTS])
+@pytest.mark.parametrize("name", [*BODY_WEIGHTS.values(), HAND_WEIGHTS])
 def test_shipped_weights_are_small_and_open(name):
     tensors, metadata, sha256 = load_shipped(name)
     network, reference = IKNet.from_tensors(tensors, metadata)
@@ -246,35 +276,35 @@ def own_copy(tmp_path, monkeypatch):
 
 
 def test_without_weights_the_closed_form_stands_in_with_a_note(body, own_copy):
-    assert make_solver("auto", body)[0].name == "iknet"
+    assert make_solver("auto", body, SMPL_33)[0].name == "iknet"
     shutil.rmtree(own_copy / "fullbody_core" / "weights")
-    solver, (note,) = make_solver("auto", body)
+    solver, (note,) = make_solver("auto", body, SMPL_33)
     assert solver.name == "analytic" and "missing" in note and "closed form" in note
     with pytest.raises(WeightsAbsent):
-        make_solver("iknet", body)
+        make_solver("iknet", body, SMPL_33)
 
 
 def test_weights_that_the_manifest_does_not_list_are_absent(own_copy):
     manifest = own_copy / weights.MANIFEST_NAME
     manifest.write_text(json.dumps({"version": 1, "entries": []}))
     with pytest.raises(WeightsAbsent, match="lists no weights"):
-        load_shipped(BODY_WEIGHTS)
+        load_shipped(HAND_WEIGHTS)
 
 
 def test_damaged_weights_are_an_error_not_a_fallback(body, own_copy):
-    (file,) = weights.find_entry(BODY_WEIGHTS)["files"]
+    (file,) = weights.find_entry(HAND_WEIGHTS)["files"]
     path = own_copy / "fullbody_core" / file["path"]
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(WeightsError, match="sha256"):
-        make_solver("auto", body)
+        make_solver("auto", body, SMPL_33)
 
 
 def test_another_body_is_solved_in_closed_form(body):
     taller = dataclasses.replace(body, v_template=body.v_template * np.array([1, 1.1, 1]))
-    solver, (note,) = make_solver("auto", taller)
+    solver, (note,) = make_solver("auto", taller, BLAZEPOSE_33)
     assert solver.name == "analytic" and "trained on the open body" in note
     with pytest.raises(WeightsUnsuited):
-        make_solver("iknet", taller)
+        make_solver("iknet", taller, SMPL_33)
 
 
 def test_the_closed_form_can_be_asked_for(demo_video, tmp_path):

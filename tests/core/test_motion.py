@@ -105,7 +105,7 @@ def test_limbs_swing_under_their_keypoints(skeleton):
     solved[:, joints] = solved[:, joints] @ axis_angle_to_matrix(noise)
     keypoints = seen(skeleton, true)
     place = np.broadcast_to(PELVIS, (30, 3))
-    swung = swing_to_sight(solved, place, keypoints.body2d, everything(keypoints), skeleton, MATRIX)
+    swung = swing_to_sight(solved, place, keypoints, everything(keypoints), skeleton, MATRIX)
     wanted = keypoints.body2d[:, [BLAZEPOSE_33.index(child) for _, child in LIMB_BONES]]
     before = np.linalg.norm(limb_pixels(skeleton, solved) - wanted, axis=-1)
     after = np.linalg.norm(limb_pixels(skeleton, swung) - wanted, axis=-1)
@@ -115,14 +115,15 @@ def test_limbs_swing_under_their_keypoints(skeleton):
 def test_a_pose_under_its_keypoints_stays_as_it_is(skeleton):
     true = moving_limbs(10, 1.0)
     keypoints = seen(skeleton, true)
-    swung = swing_to_sight(true, np.broadcast_to(PELVIS, (10, 3)), keypoints.body2d, everything(keypoints), skeleton, MATRIX)
+    swung = swing_to_sight(true, np.broadcast_to(PELVIS, (10, 3)), keypoints, everything(keypoints), skeleton, MATRIX)
     np.testing.assert_allclose(swung, true, atol=1e-6)
 
 
 def test_swings_are_bounded_and_turn_nothing_but_limbs(skeleton):
     true = moving_limbs(10, 1.0)
     keypoints = seen(skeleton, true)
-    wild = keypoints.body2d + np.random.default_rng(0).normal(0, 400, keypoints.body2d.shape)
+    wild = np.random.default_rng(0).normal(0, 400, keypoints.body2d.shape)
+    wild = dataclasses.replace(keypoints, body2d=keypoints.body2d + wild)
     swung = swing_to_sight(true, np.broadcast_to(PELVIS, (10, 3)), wild, everything(keypoints), skeleton, MATRIX)
     before, after = skeleton.pose(true)[1], skeleton.pose(swung)[1]
     turned = [JOINT_INDEX[parent] for parent, _ in LIMB_BONES]

@@ -140,11 +140,13 @@ def test_holes_hold_the_last_good_value_and_are_marked():
 
 
 def test_nothing_seen_is_finite_and_invalid():
-    keypoints = Keypoints.stack([Keypoints.nobody(len(BLAZEPOSE_33), 478)] * 3)
+    keypoints = Keypoints.stack([Keypoints.nobody(BLAZEPOSE_33, 478)] * 3)
     valid = decide_valid(keypoints)
     assert not valid.any()
     skeleton = RestSkeleton.of_body(load_body("open"), np.zeros(16))
-    motion = solve_motion(keypoints, skeleton, np.array([[500.0, 0, 320], [0, 500, 240], [0, 0, 1]]), valid, AnalyticSolver())
+    motion = solve_motion(
+        keypoints, skeleton, np.array([[500.0, 0, 320], [0, 500, 240], [0, 0, 1]]), valid, AnalyticSolver()
+    )
     assert np.isfinite(motion.rotations).all() and not motion.valid.any()
 
 
