@@ -69,7 +69,7 @@ class DetNetTraining:
 
 PRESETS = {
     # About an hour and a quarter on two cores.
-    "small": DetNetTraining(size="small", steps=8000, batch=16),
+    "small": DetNetTraining(size="small", steps=4500, batch=16),
     # What the paper's network asks for; made for a GPU.
     "full": DetNetTraining(size="full", steps=200_000, batch=64, evaluate_every=2000),
     # Shows in a minute that everything is there.

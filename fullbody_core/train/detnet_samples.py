@@ -20,6 +20,9 @@ from ..networks.detnet import CELL, HAND_SIZE, IMAGE_SIZE
 FACE_POINTS = 68
 """Places for face landmarks; unknown ones fill up."""
 
+BOX_SHARE = 0.8
+"""How far from the middle of a face's box to its edge landmarks commonly lie."""
+
 HAND_ROOT, HAND_UNIT = HAND_21.index("middle_mcp"), (HAND_21.index("wrist"), HAND_21.index("middle_mcp"))
 """The hand's root keypoint, and the bone whose length is the unit of its 3D coordinates (supplementary Sec. 3, PoseNet)."""
 
@@ -119,3 +122,17 @@ def image_to_hand(points, box):
 def hand_to_image(points, box):
     """Pixels of a hand image [..., N, 2] as pixels of I."""
     return points * (CELL * box[..., None, 2:] / HAND_SIZE) + CELL * box[..., None, :2]
+
+
+def face_of_box(box):
+    """(face2d [68, 2], face_known [68]) that stand for a face of which only the box [4] px (left, top, right, bottom) is annotated.
+
+    Its heat-map is then that of twelve points on an ellipse in the box and of its middle.
+    """
+    box = np.asarray(box, np.float32)
+    angles = np.linspace(0, 2 * np.pi, 12, endpoint=False)
+    ring = np.concatenate([np.stack([np.cos(angles), np.sin(angles)], -1), np.zeros((1, 2))])
+    face2d, known = np.zeros((FACE_POINTS, 2), np.float32), np.zeros(FACE_POINTS, bool)
+    face2d[: len(ring)] = (box[:2] + box[2:]) / 2 + BOX_SHARE * ring * (box[2:] - box[:2]) / 2
+    known[: len(ring)] = True
+    return face2d, known

@@ -10,6 +10,7 @@ from synthetic_samples import dotted_samples
 from fullbody_core.contract.skeleton import HAND_BONES
 from fullbody_core.networks.body_keypoints import BASIC_BONES, EXTENDED_BODIES
 from fullbody_core.networks.detnet import DetNet
+from fullbody_core.networks.localization import part_windows
 from fullbody_core.networks.posenet import PoseMaps
 from fullbody_core.train.detnet_loss import (
     BODY_MAP,
@@ -30,7 +31,7 @@ from fullbody_core.train.detnet_loss import (
     pose_loss,
     total_loss,
 )
-from fullbody_core.train.detnet_samples import DetNetSamples
+from fullbody_core.train.detnet_samples import DetNetSamples, face_of_box
 
 
 def tiled(vectors, size):
@@ -172,6 +173,17 @@ def test_mixed_batch_is_the_mean_of_its_parts():
         alone = [detnet_losses(network, DetNetTensors.of(part)) for part in parts]
     for name, value in together.items():
         assert float(value) == pytest.approx(np.mean([float(part[name]) for part in alone]), rel=2e-2), name
+
+
+@pytest.mark.parametrize("box", [(60, 40, 120, 110), (20, 10, 50, 50), (100, 100, 180, 190)])
+def test_a_face_of_which_only_the_box_is_known_is_found_there(box):
+    samples = dotted_samples(1)
+    samples.face2d[0], samples.face_known[0] = face_of_box(box)
+    truth, known = heat_targets(DetNetTensors.of(samples), torch.arange(1))
+    u, v, w = (4 * part_windows(truth)[0, 2]).tolist()
+    shared = np.prod(np.clip(np.minimum([u + w, v + w], box[2:]) - np.maximum([u, v], box[:2]), 0, None))
+    area = np.prod(np.subtract(box[2:], box[:2]))
+    assert known[0, 2] and shared / (w * w + area - shared) > 0.6
 
 
 def test_full_loss_weighs_the_parts_as_the_supplementary_says():
