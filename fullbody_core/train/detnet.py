@@ -80,7 +80,8 @@ PRESETS = {
 class DetNetTrainer:
     """One training run in a folder: its checkpoint, its log, and at the end its weights.
 
-    A step depends on the settings and its number alone, so that a run that was stopped and resumed ends with the same weights.
+    A step depends on the settings and its number alone, so that a run that was stopped and resumed ends with the same weights. A
+    run may be resumed with more steps, too, if it turns out to be worth it.
     """
 
     def __init__(self, settings, batches, held_out, folder, device="cpu"):
@@ -196,7 +197,7 @@ class DetNetTrainer:
         if found is None:
             return
         self.step, tensors, metadata = found
-        if json.loads(metadata["settings"]) != json.loads(json.dumps(asdict(self.settings))):
+        if _but_steps(json.loads(metadata["settings"])) != _but_steps(json.loads(json.dumps(asdict(self.settings)))):
             raise TrainingError(f"{self.folder} holds a training with other settings: choose another folder with -o.")
         plateau = json.loads(metadata["plateau"])
         self.best, self.waited, self.fell_at = plateau["best"], plateau["waited"], plateau["fell_at"]
@@ -214,6 +215,11 @@ class DetNetTrainer:
 def write_weights(network, folder):
     """Writes a trained `DetNet` in half precision and returns the files' paths."""
     return write_shards(folder, f"detnet_{network.size}", *to_tensors(network))
+
+
+def _but_steps(settings):
+    """Settings that a resumed run must share: all but how far it is to go."""
+    return {name: value for name, value in settings.items() if name != "steps"}
 
 
 def make_trainer(

@@ -37,7 +37,7 @@ def test_finished_training_can_be_asked_again(trained, capsys):
 
 
 def test_other_settings_need_another_folder(trained, capsys):
-    assert main([*TINY, "--steps", "5", "-o", str(trained)]) == 2
+    assert main([*TINY, "--steps", "3", "--seed", "1", "-o", str(trained)]) == 2
     assert "other settings" in capsys.readouterr().err
 
 

@@ -82,6 +82,14 @@ def test_another_training_in_the_same_folder_is_refused(tmp_path):
         trainer(tmp_path, dataclasses.replace(SETTINGS, seed=1))
 
 
+def test_a_finished_training_can_be_given_more_steps(tmp_path):
+    trainer(tmp_path).run(log=lambda line: None)
+    longer = trainer(tmp_path, dataclasses.replace(SETTINGS, steps=9))
+    assert longer.step == 6
+    longer.run(log=lambda line: None)
+    assert load_checkpoint(tmp_path)[0] == 9
+
+
 def test_a_few_samples_are_learnt(tmp_path):
     samples = dotted_samples(2)
     settings = DetNetTraining(size="tiny", steps=80, batch=2, learning_rate=5e-3, warm_up=5, evaluate_every=1000)
