@@ -4,10 +4,7 @@ Adam at 1e-3, and at 1e-4 from when the loss on held-out samples stops decreasin
 steps on, whichever comes first.
 """
 
-import json
-import time
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,12 +14,11 @@ from ..networks.body_keypoints import EXTENDED_BODIES
 from ..networks.detnet import SIZES, DetNet, to_tensors
 from ..tensor_shards import write_shards
 from .augmentation import augment
-from .checkpoint import load_checkpoint, save_checkpoint
 from .detnet_loss import DetNetTensors, detnet_losses, total_loss
 from .detnet_sources import draw_samples, open_people
-from .iknet import TrainingError
 from .mini_batches import PAPER_SIZE, MiniBatches, OwnThread
 from .sample_pool import Ahead, SamplePool
+from .training_run import TrainingError, TrainingRun
 
 LARGEST_GRADIENT = 3000.0
 """Norm to which gradients are cut. Losses are sums over maps: usual gradients are in the hundreds."""
@@ -77,64 +73,38 @@ PRESETS = {
 }
 
 
-class DetNetTrainer:
+class DetNetTrainer(TrainingRun):
     """One training run in a folder: its checkpoint, its log, and at the end its weights.
 
-    A step depends on the settings and its number alone, so that a run that was stopped and resumed ends with the same weights. A
-    run may be resumed with more steps, too, if it turns out to be worth it.
+    A run may be resumed with more steps, if it turns out to be worth it.
     """
+
+    largest_gradient = LARGEST_GRADIENT
+    may_differ = ("steps",)
 
     def __init__(self, settings, batches, held_out, folder, device="cpu"):
         """batches: draw(step) -> `DetNetSamples`; held_out: `DetNetSamples` that are never trained on. Raises `TrainingError` if
         the folder holds another run."""
-        self.settings, self.batches, self.held_out, self.folder = settings, batches, held_out, Path(folder)
-        self.device = torch.device(device)
+        self.batches, self.held_out, self.device = batches, held_out, torch.device(device)
+        self.best, self.waited, self.fell_at = float("inf"), 0, None
         torch.manual_seed(settings.seed)
         network = DetNet(settings.size, settings.definitions)
-        self.network = network.to(self.device, memory_format=torch.channels_last)
-        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=settings.learning_rate)
-        self.step, self.best, self.waited, self.fell_at = 0, float("inf"), 0, None
-        self._resume()
+        super().__init__(settings, network.to(self.device, memory_format=torch.channels_last), folder)
 
-    def run(self, log=print, log_seconds=60, save_seconds=300):
-        """Trains to the end and returns the network. One log line a minute; Ctrl-C saves a checkpoint and passes on."""
-        started, begin = self.step, time.monotonic()
-        logged = saved = begin
-        totals, counted = {}, 0
-        try:
-            while self.step < self.settings.steps:
-                losses = self.train_step()
-                totals = {name: totals.get(name, 0.0) + value for name, value in losses.items()}
-                counted += 1
-                now = time.monotonic()
-                done = self.step == self.settings.steps
-                if now - logged > log_seconds or done:
-                    pace = (self.step - started) / (now - begin)
-                    log(self._describe({name: float(value) / counted for name, value in totals.items()}, pace))
-                    logged, totals, counted = now, {}, 0
-                if self.step % self.settings.evaluate_every == 0 or done:
-                    self.look(log)
-                if now - saved > save_seconds:
-                    self.save()
-                    saved = now
-        finally:
-            self.save()
-        return self.network.eval()
+    def losses(self):
+        """The terms of Eq. 11 on the step's batch."""
+        losses = detnet_losses(self.network, DetNetTensors.of(self.batches.draw(self.step), self.device))
+        return {"total": total_loss(losses)} | losses
 
-    def train_step(self):
-        """One step of Adam; returns the terms of the loss."""
-        self.network.train()
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.learning_rate(self.step)
-        batch = DetNetTensors.of(self.batches.draw(self.step), self.device)
-        losses = detnet_losses(self.network, batch)
-        total = total_loss(losses)
-        self.optimiser.zero_grad(set_to_none=True)
-        total.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), LARGEST_GRADIENT)
-        self.optimiser.step()
-        self.step += 1
-        return {"total": total.detach()} | {name: loss.detach() for name, loss in losses.items()}
+    def after_step(self, log):
+        if self.step % self.settings.evaluate_every == 0 or self.step == self.settings.steps:
+            self.look(log)
+
+    def progress(self):
+        return {"best": self.best, "waited": self.waited, "fell_at": self.fell_at}
+
+    def set_progress(self, values):
+        self.best, self.waited, self.fell_at = values["best"], values["waited"], values["fell_at"]
 
     def learning_rate(self, step):
         """Linear warm-up to `learning_rate`; `final_rate` after the plateau or in the last part of the steps."""
@@ -172,10 +142,6 @@ class DetNetTrainer:
                 total += float(total_loss(losses)) * len(part)
         return total / len(self.held_out)
 
-    def _describe(self, losses, pace):
-        terms = " ".join(f"{name} {value:.1f}" for name, value in losses.items())
-        return f"step {self.step}/{self.settings.steps} {terms} lr {self.learning_rate(self.step):.0e} {pace:.2f} steps/s"
-
     def final_table(self):
         """A table of the network on the held-out samples, beside the best predictor that never looks: their own mean pose."""
         predicted = predict_samples(self.network.eval(), self.held_out, device=self.device)
@@ -183,43 +149,10 @@ class DetNetTrainer:
         reports = {"DetNet": predicted, "constant pose": constant}
         return format_detnet_reports({name: report_samples(self.held_out, item) for name, item in reports.items()})
 
-    def save(self):
-        """Everything a resumed run needs."""
-        tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        for index, state in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"adam.{index}.{name}": value for name, value in state.items()}
-        plateau = {"best": self.best, "waited": self.waited, "fell_at": self.fell_at}
-        metadata = {"settings": json.dumps(asdict(self.settings)), "plateau": json.dumps(plateau)}
-        save_checkpoint(self.folder, self.step, tensors, metadata)
-
-    def _resume(self):
-        found = load_checkpoint(self.folder)
-        if found is None:
-            return
-        self.step, tensors, metadata = found
-        if _but_steps(json.loads(metadata["settings"])) != _but_steps(json.loads(json.dumps(asdict(self.settings)))):
-            raise TrainingError(f"{self.folder} holds a training with other settings: choose another folder with -o.")
-        plateau = json.loads(metadata["plateau"])
-        self.best, self.waited, self.fell_at = plateau["best"], plateau["waited"], plateau["fell_at"]
-        self.network.load_state_dict(
-            {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
-        )
-        states = self.optimiser.state_dict()
-        for name, value in tensors.items():
-            if name.startswith("adam."):
-                _, index, key = name.split(".")
-                states["state"].setdefault(int(index), {})[key] = value
-        self.optimiser.load_state_dict(states)
-
 
 def write_weights(network, folder):
     """Writes a trained `DetNet` in half precision and returns the files' paths."""
     return write_shards(folder, f"detnet_{network.size}", *to_tensors(network))
-
-
-def _but_steps(settings):
-    """Settings that a resumed run must share: all but how far it is to go."""
-    return {name: value for name, value in settings.items() if name != "steps"}
 
 
 def make_trainer(

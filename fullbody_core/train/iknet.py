@@ -5,22 +5,19 @@ which gets there in the hours that a CPU allows; `learning_rate` and `final_rate
 """
 
 import copy
-import json
-import time
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from safetensors.torch import save
 
 from ..body.open_body import load_body
-from ..contract.npz_file import FileError, write_whole
+from ..contract.npz_file import write_whole
 from ..networks.iknet import LAYOUTS, SHAPE_SIZE, IKNet
-from ..weights import read_tensors
 from .iknet_samples import BodyPoses, HandPoses, SampleMaker
 from .keypoint_noise import KeypointNoise
 from .motions import load_motions
+from .training_run import TrainingError, TrainingRun
 
 LOSS_WEIGHTS = {
     "body": {"scale": 0.1, "shape": 0.001, "rotation": 1.0, "posed": 20.0, "rest": 0.1},
@@ -34,12 +31,6 @@ its keypoints shaken as from one frame to the next, and the posed keypoints are 
 
 SHAKE = (0.005, 0.005, 0.011)
 """m, to the side, down and away: what is new in every frame of MediaPipe's errors (`DetectorNoise.jitter`), for a body."""
-
-CHECKPOINT = "checkpoint.safetensors"
-
-
-class TrainingError(FileError):
-    """A training that cannot start or go on. The message is one sentence for the user."""
 
 
 @dataclass(frozen=True)
@@ -87,50 +78,20 @@ def iknet_losses(pose, keypoints, sample):
     }
 
 
-class IKNetTrainer:
-    """One training run in a folder: its checkpoint, its log, and at the end its weights.
-
-    A step depends on the settings and its number alone, so that a run that was stopped and resumed ends with the same weights.
-    """
+class IKNetTrainer(TrainingRun):
+    """One training run in a folder: its checkpoint, its log, and at the end its weights."""
 
     def __init__(self, settings, maker, folder, device="cpu"):
         """maker: the `SampleMaker` of the training motions. Raises `TrainingError` if the folder holds another run."""
-        self.settings, self.maker, self.folder = settings, maker, Path(folder)
-        self.device = torch.device(device)
-        torch.manual_seed(settings.seed)
-        self.network = IKNet(LAYOUTS[settings.definition]).to(self.device)
+        self.maker, self.device = maker, torch.device(device)
         # A copy: samples are drawn on the CPU, whatever the network is trained on.
         self.keypoints = copy.deepcopy(maker.keypoints).to(self.device)
-        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=settings.learning_rate)
-        self.step = 0
-        self._resume()
+        torch.manual_seed(settings.seed)
+        super().__init__(settings, IKNet(LAYOUTS[settings.definition]).to(self.device), folder)
 
-    def run(self, log=print, log_seconds=60, save_seconds=300):
-        """Trains to the end and returns the network. One log line a minute; Ctrl-C saves a checkpoint and passes on."""
-        started, logged, saved = self.step, time.monotonic(), time.monotonic()
-        begin, totals, counted = time.monotonic(), {}, 0
-        try:
-            while self.step < self.settings.steps:
-                losses = self.train_step()
-                totals = {name: totals.get(name, 0.0) + value for name, value in losses.items()}
-                counted += 1
-                now = time.monotonic()
-                if now - logged > log_seconds or self.step == self.settings.steps:
-                    pace = (self.step - started) / (now - begin)
-                    log(self._describe({name: float(value) / counted for name, value in totals.items()}, pace))
-                    logged, totals, counted = now, {}, 0
-                if now - saved > save_seconds:
-                    self.save_checkpoint()
-                    saved = now
-        finally:
-            self.save_checkpoint()
-        return self.network.eval()
-
-    def train_step(self):
-        """One step of Adam on a fresh batch; returns the terms of the loss."""
+    def losses(self):
+        """The terms of Eq. 15 on a fresh batch."""
         settings = self.settings
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.learning_rate(self.step)
         generator = torch.Generator().manual_seed((settings.seed + 1) * 1_000_003 + self.step)
         sample = type(drawn := self.maker.draw(settings.batch, generator))(*(item.to(self.device) for item in drawn))
         # Half precision where it is safe: the layers. Geometry and losses stay in single precision.
@@ -142,12 +103,7 @@ class IKNetTrainer:
         if STEADY_WEIGHT[settings.part] and self.step >= STEADY_FROM * settings.steps:
             losses["steady"] = self.steady_loss(pose, sample, generator)
             total = total + STEADY_WEIGHT[settings.part] * losses["steady"]
-        self.optimiser.zero_grad(set_to_none=True)
-        total.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 10.0)
-        self.optimiser.step()
-        self.step += 1
-        return {"total": total.detach()} | {name: loss.detach() for name, loss in losses.items()}
+        return {"total": total} | losses
 
     def steady_loss(self, pose, sample, generator):
         """How far the posed keypoints move, in m, when their input shakes as from frame to frame."""
@@ -168,36 +124,6 @@ class IKNetTrainer:
         progress = step / max(settings.steps, 1)
         falling = settings.final_rate + (settings.learning_rate - settings.final_rate) * (1 + np.cos(np.pi * progress)) / 2
         return float(falling * min(1, (step + 1) / settings.warm_up))
-
-    def _describe(self, losses, pace):
-        terms = " ".join(f"{name} {value:.4f}" for name, value in losses.items())
-        return f"step {self.step}/{self.settings.steps} {terms} lr {self.learning_rate(self.step):.2e} {pace:.1f} steps/s"
-
-    def save_checkpoint(self):
-        """Everything a resumed run needs, in one file that is written whole."""
-        tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        for index, state in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"adam.{index}.{name}": value for name, value in state.items()}
-        metadata = {"settings": json.dumps(asdict(self.settings)), "step": str(self.step)}
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_whole(self.folder / CHECKPOINT, save({k: v.contiguous() for k, v in tensors.items()}, metadata))
-
-    def _resume(self):
-        path = self.folder / CHECKPOINT
-        if not path.is_file():
-            return
-        tensors, metadata = read_tensors(path)
-        if json.loads(metadata["settings"]) != asdict(self.settings):
-            raise TrainingError(f"{self.folder} holds a training with other settings: choose another folder with -o.")
-        weights = {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
-        self.network.load_state_dict(weights)
-        states = self.optimiser.state_dict()
-        for name, value in tensors.items():
-            if name.startswith("adam."):
-                _, index, key = name.split(".")
-                states["state"].setdefault(int(index), {})[key] = value
-        self.optimiser.load_state_dict(states)
-        self.step = int(metadata["step"])
 
 
 def make_trainer(settings, data, noise, folder, device="cpu"):

@@ -87,8 +87,8 @@ def test_a_hand_is_trained_from_the_command_line_and_goes_on(tmp_path, capsys):
     command = ["train", "iknet", "--part", "hand", "-o", str(tmp_path / "run"), "--steps", "3", "--batch", "8"]
     assert main(command) == 0
     assert "step 3/3" in capsys.readouterr().out
-    names = {"checkpoint.safetensors", "train.log", "iknet_hand_21.safetensors"}
-    assert {path.name for path in (tmp_path / "run").iterdir()} == names
+    names = {path.name for path in (tmp_path / "run").iterdir() if not path.name.startswith("checkpoint-00000003-")}
+    assert names == {"train.log", "iknet_hand_21.safetensors"}
     assert main(command) == 0  # there is nothing left to do
 
 

@@ -12,8 +12,8 @@ from fullbody_core.networks.detnet_predictor import load_detnet
 from fullbody_core.tensor_shards import find_sets
 from fullbody_core.train.checkpoint import load_checkpoint, save_checkpoint
 from fullbody_core.train.detnet import DetNetTrainer, DetNetTraining, write_weights
-from fullbody_core.train.iknet import TrainingError
 from fullbody_core.train.sample_pool import Ahead, SamplePool
+from fullbody_core.train.training_run import TrainingError
 from fullbody_core.weights import WeightsError
 
 SETTINGS = DetNetTraining(size="tiny", steps=6, batch=3, warm_up=2, evaluate_every=4)
@@ -57,7 +57,7 @@ def test_resumed_training_ends_with_the_same_weights(tmp_path):
     halted = trainer(tmp_path / "halted")
     for _ in range(3):
         halted.train_step()
-    halted.save()
+    halted.save_checkpoint()
     resumed = trainer(tmp_path / "halted")
     assert resumed.step == 3
     assert same(weights_of(resumed.run(log=lambda line: None)), straight)
@@ -77,7 +77,7 @@ def test_interrupt_saves_and_passes_on(tmp_path):
 
 
 def test_another_training_in_the_same_folder_is_refused(tmp_path):
-    trainer(tmp_path).save()
+    trainer(tmp_path).save_checkpoint()
     with pytest.raises(TrainingError, match="other settings"):
         trainer(tmp_path, dataclasses.replace(SETTINGS, seed=1))
 
@@ -113,7 +113,7 @@ def test_rate_falls_at_the_plateau_and_in_the_last_part(tmp_path):
     assert training.learning_rate(10) == 1e-3
     training.look(lines.append)
     assert training.learning_rate(10) == 1e-4 and "stopped decreasing" in lines[-1]
-    training.save()
+    training.save_checkpoint()
     again = DetNetTrainer(settings, Fixed(dotted_samples(2)), dotted_samples(2, 9), tmp_path)
     assert again.learning_rate(10) == 1e-4
 
