@@ -175,7 +175,8 @@ def add_evaluate(commands):
 
 
 def run_evaluate_detnet(options):
-    from .evaluate.detnet import evaluate_detnet, format_detnet_reports
+    from .evaluate.detnet import evaluate_detnet
+    from .train.detnet_metrics import format_detnet_reports
     from .train.detnet_sources import open_datasets
 
     reports = evaluate_detnet(

@@ -17,8 +17,8 @@ from ..contract.skeleton import BODY_JOINTS
 from ..detect.keypoints import SEEN
 from ..ik.rest_skeleton import TRACKED, RestSkeleton
 from ..pipeline import CaptureSettings, capture
+from ..table import format_table
 from ..video import open_video
-from .table import format_table
 
 
 @dataclass

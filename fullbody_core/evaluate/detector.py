@@ -32,8 +32,8 @@ from ..synth.noise_fit import (
     second_differences,
 )
 from ..synth.scenes import FRAMERATE, render_scene, sample_scene
+from ..table import format_table
 from ..train.motions import load_motions
-from .table import format_table
 
 SCENE_COUNT = 440
 """The noise model that comes with the package was measured on so many, with seed 0."""

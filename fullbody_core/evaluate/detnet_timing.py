@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..networks.detnet import DetNet, parameter_counts
 from ..networks.detnet_predictor import CROP_SIZE, DetNetPredictor
-from .table import format_table
+from ..table import format_table
 
 PAPER_MILLISECONDS = {"DetNet-B": 16.9, "DetNet-H": 10.3, "DetNet": 27.2}
 """Zhou et al. 2021, Table 1, on an Nvidia 2080Ti."""

@@ -21,10 +21,10 @@ from ..ik.iknet import BODY_WEIGHTS, HAND_WEIGHTS, load_iknet
 from ..ik.rest_skeleton import RestSkeleton
 from ..motion import LIMB_BONES
 from ..networks.iknet import IKNetPose, rotation_from_6d
+from ..table import format_table
 from ..train.iknet_samples import BodyPoses, HandPoses, IKSample, SampleMaker
 from ..train.keypoint_noise import KeypointNoise
 from ..train.motions import load_motions
-from .table import format_table
 
 OPTIMISATION_STEPS = 400
 

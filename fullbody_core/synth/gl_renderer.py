@@ -8,7 +8,7 @@ from itertools import product
 
 import numpy as np
 
-from ..train.detnet_samples import CELL, HAND_SIZE, IMAGE_SIZE
+from ..networks.detnet_samples import CELL, HAND_SIZE, IMAGE_SIZE
 from .person_mesh import HANDS, PARTS, WHOLE
 from .shaders import (
     BODY_FRAGMENT,

@@ -15,8 +15,8 @@ from ..contract.skeleton import BODY_JOINTS, HAND_21, JOINT_INDEX, JOINT_NAMES, 
 from ..detect.keypoints import SIDES
 from ..ik.rest_skeleton import BODY_PLACES, hand_places
 from ..networks.body_keypoints import EXTENDED_BODIES
+from ..networks.detnet_samples import FACE_POINTS, IMAGE_SIZE
 from ..swing_twist import rotate, shortest_arc
-from ..train.detnet_samples import FACE_POINTS, IMAGE_SIZE
 from .hand_poses import sample_hand_poses
 from .scenes import LARGEST_BETA
 

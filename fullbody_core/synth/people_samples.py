@@ -7,18 +7,12 @@ import cv2
 import numpy as np
 import torch
 
-from ..train.detnet_samples import CELL, IMAGE_SIZE, DetNetSamples
+from ..networks.detnet_samples import CELL, IMAGE_SIZE, DetNetSamples
+from ..networks.heat_maps import BODY_MAP, hand_windows
 from . import appearance
 from .gl_renderer import PICTURE_SIZE, GLRenderer, RendererError
 from .people import PeopleMaker, crop_axes, project_to, seen_along
 from .person_mesh import PersonMesh
-
-MAP_SIZE = np.array(IMAGE_SIZE) / CELL
-"""Cells (width, height) of the maps."""
-
-BOX_MARGIN, SMALLEST_BOX = 2.0, 5.0
-"""Cells around a hand's keypoints on every side, and the least width of a hand's square."""
-
 
 COMPRESSED = 0.25
 """Share of the samples that show traces of a video codec."""
@@ -37,14 +31,14 @@ class PeopleSampler:
         """body: `BodyModelFile` with the open body's landmarks; motions: list of `Motion`.
 
         hand_boxes: function from the hands' keypoints [N, 2, 21, 2] px of I to squares [N, 2, 3] (u, v, w in cells, w = 0 for a
-        hand that is not in the picture), by default `boxes_around`; jitter: how far a square is moved and scaled, relative to
+        hand that is not in the picture), by default `hand_windows`; jitter: how far a square is moved and scaled, relative to
         its size; backgrounds: a folder of pictures to stand behind some of the people, or None; device: where torch poses the
         people; columns, rows: people drawn at once. Raises `RendererError` where there is no OpenGL.
         """
         self.maker, self.wardrobe = PeopleMaker(body, motions), appearance.Wardrobe(body)
         self.device = torch.device(device)
         self.mesh = PersonMesh(body).to(self.device)
-        self.hand_boxes, self.jitter = hand_boxes or boxes_around, jitter
+        self.hand_boxes, self.jitter = hand_boxes or hand_windows, jitter
         pictures = None if backgrounds is None else load_pictures(backgrounds)
         self.picture_count = 0 if pictures is None else len(pictures)
         self.renderer = GLRenderer(self.mesh, self.wardrobe.measures(), pictures, columns, rows)
@@ -116,22 +110,11 @@ def _label_hands(samples, people):
     samples.hand3d[:] = hands - hands[..., :1, :]
 
 
-def boxes_around(hand2d):
-    """Squares [N, 2, 3] (u, v, w in cells) around the keypoints [N, 2, 21, 2] px that lie in I; zeros where none does."""
-    cells = np.asarray(hand2d, float) / CELL
-    inside = ((cells >= 0) & (cells <= MAP_SIZE)).all(-1)
-    clipped = np.clip(cells, 0, MAP_SIZE)
-    low, high = clipped.min(-2), clipped.max(-2)
-    width = np.maximum((high - low).max(-1) + 2 * BOX_MARGIN, SMALLEST_BOX)
-    boxes = np.concatenate([(low + high) / 2 - width[..., None] / 2, width[..., None]], -1)
-    return np.where(inside.any(-1)[..., None], keep_inside(boxes), 0).astype(np.float32)
-
-
 def keep_inside(boxes):
     """Squares [..., 3] no larger than the maps, and moved into them."""
-    width = np.minimum(boxes[..., 2:], MAP_SIZE.min())
+    width = np.minimum(boxes[..., 2:], min(BODY_MAP))
     middle = boxes[..., :2] + boxes[..., 2:] / 2
-    corner = np.clip(middle - width / 2, 0, MAP_SIZE - width)
+    corner = np.clip(middle - width / 2, 0, np.array(BODY_MAP) - width)
     return np.concatenate([corner, width], -1)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..contract.skeleton import mirror_names
 from ..networks.body_keypoints import DEFINITION_NAMES, EXTENDED_BODIES, MOST_KEYPOINTS
-from .detnet_samples import CELL, HAND_SIZE, IMAGE_SIZE, image_to_hand
+from ..networks.detnet_samples import CELL, HAND_SIZE, IMAGE_SIZE, image_to_hand
 
 _LUMINANCE = np.array([0.299, 0.587, 0.114])
 

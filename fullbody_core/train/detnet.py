@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from ..evaluate.detnet import constant_predictions, format_detnet_reports, predict_samples, report_samples
 from ..networks.body_keypoints import EXTENDED_BODIES
 from ..networks.detnet import SIZES, DetNet, to_tensors
 from ..tensor_shards import write_shards
 from .augmentation import augment
 from .detnet_loss import DetNetTensors, detnet_losses, total_loss
+from .detnet_metrics import constant_predictions, format_detnet_reports, predict_samples, report_samples
 from .detnet_sources import draw_samples, open_people
 from .mini_batches import PAPER_SIZE, MiniBatches, OwnThread
 from .sample_pool import Ahead, SamplePool

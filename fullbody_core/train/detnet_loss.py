@@ -11,8 +11,9 @@ import torch
 
 from ..contract.skeleton import HAND_BONES
 from ..networks.body_keypoints import BASIC_BODY, BASIC_BONES, DEFINITION_NAMES, EXTENDED_BODIES
-from ..networks.detnet import CELL, HAND_CELLS, HAND_SIZE, IMAGE_SIZE, pick_rows
-from .detnet_samples import HAND_ROOT, HAND_UNIT
+from ..networks.detnet import CELL, HAND_SIZE, pick_rows
+from ..networks.detnet_samples import HAND_ROOT, HAND_UNIT
+from ..networks.heat_maps import BODY_MAP, BODY_SIGMA, HAND_SIGMA, gaussian_maps
 
 KEYPOINT_WEIGHT, DELTA_WEIGHT, LOCATION_WEIGHT = 1.0, 10.0, 10.0
 """w_k, w_d and w_l of Eq. 7."""
@@ -20,20 +21,11 @@ KEYPOINT_WEIGHT, DELTA_WEIGHT, LOCATION_WEIGHT = 1.0, 10.0, 10.0
 PART_WEIGHTS = {"body": 10.0, "hand": 1.0, "face": 1.0}
 """lambda_b, lambda_h and lambda_f of Eq. 11."""
 
-BODY_SIGMA = HAND_SIGMA = 1.5
-"""Cells: standard deviation of the Gaussians in keypoint-maps. The paper leaves it open."""
-
 REACH = 5
 """Cells around a keypoint in which delta- and location-maps are compared: beyond, the squared Gaussian is below 2e-5."""
 
-SHOWN = 0.5
-"""Of a true heat-map's greatest value: below, all of the part lies outside the picture."""
-
 FAR = -1e4
 """px: outside every picture."""
-
-BODY_MAP = (IMAGE_SIZE[0] // CELL, IMAGE_SIZE[1] // CELL)
-HAND_MAP = (HAND_CELLS, HAND_CELLS)
 
 
 class Targets(NamedTuple):
@@ -221,15 +213,6 @@ def _tiled_loss(maps, vectors, places, known, sigma):
     row, column = cells[:, :, 1, None, :, None], cells[:, :, 0, None, None, :]
     difference = maps[item, channel, row, column].float() - vectors[..., None, None]  # [N, K, 3, R, R]
     return ((confidence[:, :, None] * difference) ** 2).sum((2, 3, 4)).mul(known).sum()
-
-
-def gaussian_maps(places, size, sigma):
-    """K^GT: Gaussians of height one [N, K, H, W] about places [N, K, 2] in cells, on maps of `size` (width, height)."""
-    across, down = (torch.arange(cells, device=places.device) + 0.5 for cells in size)
-    x = torch.exp(-((across - places[..., :1]) ** 2) / (2 * sigma**2))  # [N, K, W]
-    y = torch.exp(-((down - places[..., 1:]) ** 2) / (2 * sigma**2))
-    # Computed in the order in which convolutions leave their maps in memory: mixing orders costs more than the arithmetic.
-    return (y.transpose(1, 2)[:, :, None] * x.transpose(1, 2)[:, None]).permute(0, 3, 1, 2)
 
 
 def heat_losses(heat, batch, rows):

@@ -6,10 +6,9 @@ import numpy as np
 
 from ..body.open_body import load_body
 from ..contract.npz_file import FileError
+from ..networks.detnet_samples import DetNetSamples
 from ..synth.body_poses import sample_body_poses
 from .datasets import open_dataset
-from .detnet_samples import DetNetSamples
-from .hand_windows import hand_windows
 from .motions import Motion, load_motions
 
 DRAWN_POSES = {False: 20_000, True: 2_000}
@@ -31,7 +30,7 @@ def open_people(data, held_out, device="cpu", backgrounds=None):
 
     motions = drawn_motions(held_out) if data is None else load_motions(data, held_out)
     try:
-        return PeopleSampler(load_body("open"), motions, hand_boxes=hand_windows, backgrounds=backgrounds, device=device)
+        return PeopleSampler(load_body("open"), motions, backgrounds=backgrounds, device=device)
     except RendererError as error:
         raise PeopleAbsent(str(error)) from error
 

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from ..networks.detnet_samples import DetNetSamples
 from .augmentation import Augmentation, augment
-from .detnet_samples import DetNetSamples
 
 COMPOSITION = {"body_hands": 2, "body3d": 2, "body2d": 1, "hand": 1}
 """Samples from each dataset of a kind: two from MTC and from each 3D body dataset, one from each 2D body and hand dataset."""

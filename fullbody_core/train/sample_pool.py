@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from .detnet_samples import DetNetSamples
+from ..networks.detnet_samples import DetNetSamples
 
 
 class SamplePool:

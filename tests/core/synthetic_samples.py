@@ -4,7 +4,7 @@ import numpy as np
 
 from fullbody_core.networks.body_keypoints import EXTENDED_BODIES
 from fullbody_core.networks.detnet import CELL, HAND_SIZE, IMAGE_SIZE
-from fullbody_core.train.detnet_samples import DetNetSamples, image_to_hand
+from fullbody_core.networks.detnet_samples import DetNetSamples, image_to_hand
 
 
 def dotted_samples(count, seed=0, definition="smpl"):

@@ -8,8 +8,8 @@ from synthetic_pictures import BLUE, CYAN, GREEN, RED, YELLOW, dotted, find_dot
 
 from fullbody_core.contract.skeleton import HAND_21
 from fullbody_core.networks.body_keypoints import DEFINITION_NAMES, EXTENDED_BODIES
+from fullbody_core.networks.detnet_samples import HAND_SIZE, IMAGE_SIZE, DetNetSamples, hand_to_image, image_to_hand
 from fullbody_core.train.augmentation import MIRROR, Augmentation, augment, cut_out, draw_cut_outs, mirror
-from fullbody_core.train.detnet_samples import HAND_SIZE, IMAGE_SIZE, DetNetSamples, hand_to_image, image_to_hand
 
 NOTHING = Augmentation(
     mirror=0, brightness=0, contrast=0, saturation=0, white_balance=0, gamma=0, grey=0, noise_chance=0, blur_chance=0,

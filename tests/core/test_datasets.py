@@ -19,10 +19,10 @@ from fullbody_core.contract.frames import axis_angle_to_matrix
 from fullbody_core.contract.skeleton import HAND_21, JOINT_NAMES
 from fullbody_core.detect.crops import as_rgb, crop_rectangle, cut, from_crop, to_crop
 from fullbody_core.networks.body_keypoints import BASIC_BODY
+from fullbody_core.networks.detnet_samples import CELL, DetNetSamples, image_to_hand
 from fullbody_core.train.datasets import READERS, DatasetError, open_dataset
 from fullbody_core.train.datasets.cropping import Hand, Jitter, Person, visible_box
 from fullbody_core.train.datasets.pictures import read_picture, read_video_picture
-from fullbody_core.train.detnet_samples import CELL, DetNetSamples, image_to_hand
 
 LEFT_WRIST, RIGHT_WRIST, RIGHT_ANKLE = (BASIC_BODY.index(name) for name in ("left_wrist", "right_wrist", "right_ankle"))
 MARKED = {LEFT_WRIST: RED, RIGHT_WRIST: GREEN, RIGHT_ANKLE: BLUE}

@@ -10,13 +10,12 @@ from synthetic_samples import dotted_samples
 from fullbody_core.contract.skeleton import HAND_BONES
 from fullbody_core.networks.body_keypoints import BASIC_BONES, EXTENDED_BODIES
 from fullbody_core.networks.detnet import DetNet
+from fullbody_core.networks.detnet_samples import DetNetSamples, face_of_box
+from fullbody_core.networks.heat_maps import BODY_MAP, BODY_SIGMA, HAND_SIGMA, gaussian_maps
 from fullbody_core.networks.localization import part_windows
 from fullbody_core.networks.posenet import PoseMaps
 from fullbody_core.train.detnet_loss import (
-    BODY_MAP,
-    BODY_SIGMA,
     DELTA_WEIGHT,
-    HAND_SIGMA,
     KEYPOINT_WEIGHT,
     LOCATION_WEIGHT,
     PART_WEIGHTS,
@@ -24,14 +23,12 @@ from fullbody_core.train.detnet_loss import (
     Targets,
     basic_targets,
     detnet_losses,
-    gaussian_maps,
     hand_targets,
     heat_losses,
     heat_targets,
     pose_loss,
     total_loss,
 )
-from fullbody_core.train.detnet_samples import DetNetSamples, face_of_box
 
 
 def tiled(vectors, size):

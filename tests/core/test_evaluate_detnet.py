@@ -7,18 +7,18 @@ import pytest
 from scipy.spatial.transform import Rotation
 from synthetic_samples import dotted_samples
 
-from fullbody_core.evaluate.detnet import (
+from fullbody_core.evaluate.detnet import only_basic
+from fullbody_core.networks.heat_maps import hand_windows
+from fullbody_core.train.detnet_metrics import (
     SamplePredictions,
     constant_predictions,
     format_detnet_reports,
     in_hand_units,
-    only_basic,
     procrustes,
     report_part,
     report_samples,
     window_overlaps,
 )
-from fullbody_core.train.hand_windows import hand_windows
 
 
 def true_predictions(samples, count=33):

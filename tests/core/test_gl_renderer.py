@@ -13,11 +13,12 @@ from synthetic_people import made_up_motion
 
 from fullbody_core.body.lbs import BodyModel
 from fullbody_core.networks.body_keypoints import EXTENDED_BODIES
+from fullbody_core.networks.detnet_samples import HAND_SIZE, IMAGE_SIZE
+from fullbody_core.networks.heat_maps import hand_windows
 from fullbody_core.synth.gl_renderer import RendererError
-from fullbody_core.synth.people_samples import PeopleSampler, boxes_around, label, load_pictures, samples_per_second
+from fullbody_core.synth.people_samples import PeopleSampler, label, load_pictures, samples_per_second
 from fullbody_core.synth.render import Light, render
 from fullbody_core.synth.shaders import FIELDS, OCCLUDERS, SHAPES
-from fullbody_core.train.detnet_samples import HAND_SIZE, IMAGE_SIZE
 
 NAMES = EXTENDED_BODIES["smpl"].complete
 ON_THE_BODY = [
@@ -157,7 +158,7 @@ def test_samples_are_complete(sampler):
 def test_the_left_hand_image_shows_the_left_hand(sampler, people):
     """With the right half of the body, x < 0 at rest, taken away."""
     samples = label(people)
-    boxes = boxes_around(samples.hand2d)
+    boxes = hand_windows(samples.hand2d)
     together = np.linalg.norm(samples.hand2d[:, 0].mean(1) - samples.hand2d[:, 1].mean(1), axis=-1) < 60
     mesh_sides = sampler.mesh.traits[:, 0] > 0
     keep = np.flatnonzero(~together & (boxes[..., 2] > 0).all(-1))

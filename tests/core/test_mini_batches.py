@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from fullbody_core.train.detnet_samples import DetNetSamples
+from fullbody_core.networks.detnet_samples import DetNetSamples
 from fullbody_core.train.mini_batches import MiniBatches, OwnThread
 
 

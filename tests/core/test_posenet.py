@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from fullbody_core.networks.heat_maps import gaussian_maps
 from fullbody_core.networks.posenet import PoseMaps, PoseNet, bilinear_crop, read_out
 from fullbody_core.networks.resnet import MainFeatNet, fold_batch_norms
-from fullbody_core.train.detnet_loss import gaussian_maps
 
 
 def random_maps(batch, keypoints, height, width, seed=0):

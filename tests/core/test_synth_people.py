@@ -13,6 +13,8 @@ from fullbody_core.contract.frames import MIRROR, axis_angle_to_matrix, forward_
 from fullbody_core.contract.skeleton import BODY_JOINTS, JOINT_INDEX, JOINT_NAMES, PARENTS, mirror_names
 from fullbody_core.ik.rest_skeleton import hand_places
 from fullbody_core.networks.body_keypoints import EXTENDED_BODIES
+from fullbody_core.networks.detnet_samples import FACE_POINTS, IMAGE_SIZE
+from fullbody_core.networks.heat_maps import BODY_MAP, hand_windows
 from fullbody_core.synth.people import (
     NEAREST,
     PeopleMaker,
@@ -22,13 +24,10 @@ from fullbody_core.synth.people import (
     project_to,
 )
 from fullbody_core.synth.people_samples import (
-    MAP_SIZE,
-    boxes_around,
     jitter_boxes,
     label,
 )
 from fullbody_core.synth.person_mesh import PersonMesh
-from fullbody_core.train.detnet_samples import CELL, FACE_POINTS, IMAGE_SIZE
 
 NAMES = EXTENDED_BODIES["smpl"].complete
 
@@ -134,20 +133,14 @@ def test_crop_axes_are_those_of_the_camera_module(people):
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 10**6), st.floats(0, 0.3))
-def test_hand_squares_hold_the_hand_and_stay_inside_the_maps(seed, amount):
+def test_shaken_hand_squares_stay_inside_the_maps_and_near(seed, amount):
     rng = np.random.default_rng(seed)
     middle, size = rng.uniform(-60, 300, (6, 2, 1, 2)), rng.uniform(1, 60, (6, 2, 1, 1))
-    hands = middle + size * rng.uniform(-1, 1, (6, 2, 21, 2))
-    boxes = boxes_around(hands)
-    inside = ((hands >= 0) & (hands <= IMAGE_SIZE)).all(-1)
-    assert ((boxes[..., 2] > 0) == inside.any(-1)).all()
-    for each in (boxes, jitter_boxes(rng, boxes, amount)):
-        assert (each[..., :2] >= 0).all() and (each[..., :2] + each[..., 2:] <= MAP_SIZE + 1e-4).all()
-        assert ((each[..., 2] > 0) == (boxes[..., 2] > 0)).all()
-    held = (hands / CELL >= boxes[..., None, :2] - 1e-3) & (
-        hands / CELL <= (boxes[..., :2] + boxes[..., 2:])[..., None, :] + 1e-3
-    )
-    assert held.all(-1)[inside].all()
+    boxes = hand_windows(middle + size * rng.uniform(-1, 1, (6, 2, 21, 2)))
+    shaken = jitter_boxes(rng, boxes, amount)
+    assert (shaken[..., :2] >= 0).all() and (shaken[..., :2] + shaken[..., 2:] <= np.array(BODY_MAP) + 1e-4).all()
+    assert ((shaken[..., 2] > 0) == (boxes[..., 2] > 0)).all()
+    assert (np.abs(shaken[..., 2] - boxes[..., 2]) <= (3 * amount + 1e-4) * boxes[..., 2] + 1e-3).all()
 
 
 def test_face_points_are_spread_over_the_front_of_the_face(body):

@@ -7,11 +7,11 @@ import pytest
 import torch
 from synthetic_samples import dotted_samples
 
-from fullbody_core.evaluate.detnet import constant_predictions, predict_samples, report_samples
 from fullbody_core.networks.detnet_predictor import load_detnet
 from fullbody_core.tensor_shards import find_sets
 from fullbody_core.train.checkpoint import load_checkpoint, save_checkpoint
 from fullbody_core.train.detnet import DetNetTrainer, DetNetTraining, write_weights
+from fullbody_core.train.detnet_metrics import constant_predictions, predict_samples, report_samples
 from fullbody_core.train.sample_pool import Ahead, SamplePool
 from fullbody_core.train.training_run import TrainingError
 from fullbody_core.weights import WeightsError

@@ -12,17 +12,14 @@ from ...camera import crop_to_camera_rotation
 from ...contract.skeleton import HAND_21
 from ...detect.crops import crop_rectangle, cut, from_crop, plane_rotation, rectangle_middle, to_crop
 from ...networks.body_keypoints import EXTENDED_BODIES
-from ..detnet_samples import CELL, FACE_POINTS, HAND_SIZE, IMAGE_SIZE, DetNetSamples, hand_to_image
-from ..hand_windows import hand_windows
-
-MAP_SIZE = (IMAGE_SIZE[0] // CELL, IMAGE_SIZE[1] // CELL)
-"""Cells (width, height) of the maps."""
+from ...networks.detnet_samples import CELL, FACE_POINTS, HAND_SIZE, IMAGE_SIZE, DetNetSamples, hand_to_image
+from ...networks.heat_maps import BODY_MAP, hand_windows
 
 HAND_CROP_MARGIN = 0.45
 """By how much the crop of a hand-only picture is larger than the hand's keypoints, both sides together: about what Eq. 6 leaves
 around a hand of some seven cells, its usual size in I."""
 
-HAND_ONLY_BOX = (0, 0, MAP_SIZE[0])
+HAND_ONLY_BOX = (0, 0, BODY_MAP[0])
 """The box that hand-only samples name: the largest square at the top of a black I."""
 
 FEWEST_HAND_POINTS = 15
@@ -59,9 +56,9 @@ class Jitter(NamedTuple):
     def move_hands(self, boxes):
         """Hand boxes [2, 3] in cells, scaled and shifted as a search that is a little off would; still inside the maps."""
         scale, shift = np.split(np.asarray(self.hands), [1], axis=1)
-        width = np.minimum(boxes[:, 2:] * scale, min(MAP_SIZE))
+        width = np.minimum(boxes[:, 2:] * scale, min(BODY_MAP))
         corner = boxes[:, :2] + boxes[:, 2:] * (shift + 0.5) - width / 2
-        return np.concatenate([np.clip(corner, 0, MAP_SIZE - width), width], 1) * (boxes[:, 2:] > 0)
+        return np.concatenate([np.clip(corner, 0, BODY_MAP - width), width], 1) * (boxes[:, 2:] > 0)
 
 
 @dataclass

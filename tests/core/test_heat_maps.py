@@ -3,7 +3,7 @@
 import numpy as np
 
 from fullbody_core.networks.detnet import CELL
-from fullbody_core.train.hand_windows import hand_windows
+from fullbody_core.networks.heat_maps import hand_windows
 
 
 def random_hands(count, seed=0):

@@ -14,8 +14,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from ..contract.skeleton import HAND_21
-from ..networks.body_keypoints import DEFINITION_NAMES, EXTENDED_BODIES, MOST_KEYPOINTS
-from ..networks.detnet import CELL, HAND_SIZE, IMAGE_SIZE
+from .body_keypoints import DEFINITION_NAMES, EXTENDED_BODIES, MOST_KEYPOINTS
+from .detnet import CELL, HAND_SIZE, IMAGE_SIZE
 
 FACE_POINTS = 68
 """Places for face landmarks; unknown ones fill up."""
