@@ -9,8 +9,7 @@ import numpy as np
 
 from .camera import rays, solve_translation
 from .contract.frames import matrix_to_quaternion, quaternion_to_matrix
-from .contract.skeleton import JOINT_INDEX, PARENTS, PART_JOINTS
-from .detect.keypoints import SIDES
+from .contract.skeleton import JOINT_INDEX, PARENTS, PART_JOINTS, SIDES
 from .ik.rest_skeleton import TRACKED, RestSkeleton
 from .smoothing import DEPTH, KEYPOINTS, PICTURE, SIGHT, smooth_positions, smooth_rotations
 from .swing_twist import fraction_of, limit_angle, shortest_arc, smoothstep, transpose

@@ -6,6 +6,9 @@ Sources: SMPL-H (Romero et al. 2017) for the 52 joints; Zhou et al. 2021, supple
 
 from dataclasses import dataclass
 
+SIDES = ("left", "right")
+"""The person's."""
+
 BODY_JOINT_NAMES = (
     "pelvis", "left_hip", "right_hip", "spine1", "left_knee", "right_knee", "spine2", "left_ankle", "right_ankle", "spine3",
     "left_foot", "right_foot", "neck", "left_collar", "right_collar", "head", "left_shoulder", "right_shoulder",
@@ -64,12 +67,12 @@ class KeypointDefinition:
 BLAZEPOSE_33 = KeypointDefinition(
     "blazepose_33",
     ("nose",)
-    + tuple(f"{side}_eye_{part}" for side in ("left", "right") for part in ("inner", "centre", "outer"))
+    + tuple(f"{side}_eye_{part}" for side in SIDES for part in ("inner", "centre", "outer"))
     + ("left_ear", "right_ear", "left_mouth", "right_mouth")
     + tuple(
         f"{side}_{part}"
         for part in ("shoulder", "elbow", "wrist", "pinky", "index", "thumb", "hip", "knee", "ankle", "heel", "foot_index")
-        for side in ("left", "right")
+        for side in SIDES
     ),
 )
 """BlazePose's 33 body keypoints in its order; left and right are the person's."""
@@ -94,7 +97,7 @@ HAND_21 = KeypointDefinition(
 BLAZEPOSE_33_KNUCKLES = KeypointDefinition(
     "blazepose_33_knuckles",
     BLAZEPOSE_33.names
-    + tuple(f"{side}_hand_{finger}_mcp" for side in ("left", "right") for finger in ("index", "middle", "ring", "pinky")),
+    + tuple(f"{side}_hand_{finger}_mcp" for side in SIDES for finger in ("index", "middle", "ring", "pinky")),
 )
 """BlazePose's keypoints with the knuckles of the hand detector, which alone show how the wrist is turned."""
 
@@ -106,7 +109,7 @@ BLAZEPOSE_BONES = tuple(
     for parent, child in [("left_shoulder", "right_shoulder"), ("left_hip", "right_hip")]
     + [
         (f"{side}_{parent}", f"{side}_{child}")
-        for side in ("left", "right")
+        for side in SIDES
         for parent, child in (
             ("shoulder", "elbow"), ("elbow", "wrist"), ("shoulder", "hip"), ("hip", "knee"), ("knee", "ankle"),
             ("ankle", "heel"), ("heel", "foot_index"), ("ankle", "foot_index"),
@@ -119,7 +122,7 @@ SMPL_BONES = tuple((BODY_PARENTS[joint], joint) for joint in range(1, len(BODY_P
     for parent, child in [("head", "head_top")]
     + [
         (parent.format(side), f"{side}_{child}")
-        for side in ("left", "right")
+        for side in SIDES
         for parent, child in (
             ("head", "eye"), ("{}_wrist", "index_mcp"), ("{}_wrist", "pinky_mcp"), ("{}_ankle", "big_toe"),
             ("{}_ankle", "little_toe"),
@@ -137,7 +140,7 @@ BODY_BONES = {BLAZEPOSE_33.name: BLAZEPOSE_BONES, SMPL_33.name: SMPL_BONES}
 
 def full_keypoint_names(body):
     """Names of a body definition's keypoints followed by both hands' 21, as the capture file's `keypoint_names`."""
-    hands = tuple(f"{side}_hand_{name}" for side in ("left", "right") for name in HAND_21.names)
+    hands = tuple(f"{side}_hand_{name}" for side in SIDES for name in HAND_21.names)
     return body.names + hands
 
 

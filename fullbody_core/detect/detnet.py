@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..contract.skeleton import HAND_21, SMPL_33
+from ..contract.skeleton import HAND_21, SIDES, SMPL_33
 from ..networks.detnet_predictor import CROP_SIZE, load_detnet
 from ..tensor_shards import find_sets
-from ..tracking import PersonTracker
 from ..weights import WeightsAbsent, WeightsError, shipped_files
 from .crops import as_rgb, cut, from_crop, rectangle_middle
-from .keypoints import SEEN, SIDES, Keypoints, doubt_outside, points_box
+from .keypoints import SEEN, Keypoints, doubt_outside, points_box
 from .mediapipe import PersonFinder
+from .tracking import PersonTracker
 
 WEIGHTS = "detnet"
 """Their id in the manifest, and how their files' names begin."""

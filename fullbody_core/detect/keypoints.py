@@ -8,8 +8,6 @@ import numpy as np
 
 from ..contract.skeleton import HAND_21, KeypointDefinition
 
-SIDES = ("left", "right")
-
 SEEN = 0.5
 """A keypoint of at least this confidence counts as seen."""
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..contract.skeleton import BLAZEPOSE_33
-from .keypoints import SEEN, SIDES, Keypoints, doubt_outside, points_box
+from ..contract.skeleton import BLAZEPOSE_33, SIDES
+from .keypoints import SEEN, Keypoints, doubt_outside, points_box
 
 os.environ.setdefault("GLOG_minloglevel", "2")
 

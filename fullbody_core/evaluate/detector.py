@@ -13,8 +13,8 @@ import numpy as np
 from ..body.open_body import load_body
 from ..camera import project
 from ..contract.frames import MIRROR
-from ..contract.skeleton import BLAZEPOSE_33, BLAZEPOSE_BONES, HAND_BONES, JOINT_INDEX
-from ..detect.keypoints import SEEN, SIDES, Keypoints
+from ..contract.skeleton import BLAZEPOSE_33, BLAZEPOSE_BONES, HAND_BONES, JOINT_INDEX, SIDES
+from ..detect.keypoints import SEEN, Keypoints
 from ..detect.mediapipe import MediaPipeDetector
 from ..ik.rest_skeleton import BODY_PLACES, RestSkeleton, hand_places
 from ..pipeline import turn_to_camera

@@ -10,8 +10,7 @@ rotations are relative to the parent. Arrays lead with the frame axis T.
 import numpy as np
 
 from ..contract.frames import axis_angle_to_matrix, matrix_to_axis_angle
-from ..contract.skeleton import JOINT_INDEX, JOINT_NAMES, LEFT_HAND_JOINTS, PARENTS, RIGHT_HAND_JOINTS
-from ..detect.keypoints import SIDES
+from ..contract.skeleton import JOINT_INDEX, JOINT_NAMES, LEFT_HAND_JOINTS, PARENTS, RIGHT_HAND_JOINTS, SIDES
 from ..swing_twist import (
     about,
     axes_rotation,

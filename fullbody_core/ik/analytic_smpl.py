@@ -6,7 +6,7 @@ nothing shows, is shared out between the pelvis, the chest and the head, whose w
 
 import numpy as np
 
-from ..detect.keypoints import SIDES
+from ..contract.skeleton import SIDES
 from ..swing_twist import (
     axes_rotation,
     blend_directions,

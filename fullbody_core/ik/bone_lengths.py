@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..contract.skeleton import JOINT_INDEX
-from ..detect.keypoints import SEEN, SIDES, Keypoints
+from ..contract.skeleton import JOINT_INDEX, SIDES
+from ..detect.keypoints import SEEN, Keypoints
 
 SHAPE_WEIGHT = 2e-4
 """Lambda of Eq. 8, in square metres: a bone that is 3 cm off pulls as hard as a coefficient two deviations out."""

@@ -21,9 +21,10 @@ from ..contract.skeleton import (
     JOINT_NAMES,
     LEFT_HAND_JOINTS,
     RIGHT_HAND_JOINTS,
+    SIDES,
     SMPL_33,
 )
-from ..detect.keypoints import SIDES, Keypoints
+from ..detect.keypoints import Keypoints
 from ..networks.iknet import IKNet
 from ..swing_twist import about, fraction_of, smoothstep, transpose, twist_angle, unit
 from ..weights import WeightsUnsuited, load_shipped

@@ -6,8 +6,7 @@ import numpy as np
 
 from ..body.smplh_file import BodyModelFile
 from ..contract.frames import forward_kinematics
-from ..contract.skeleton import BLAZEPOSE_33, BLAZEPOSE_33_KNUCKLES, HAND_21, JOINT_INDEX, PARENTS, SMPL_33
-from ..detect.keypoints import SIDES
+from ..contract.skeleton import BLAZEPOSE_33, BLAZEPOSE_33_KNUCKLES, HAND_21, JOINT_INDEX, PARENTS, SIDES, SMPL_33
 
 
 def _blazepose_place(keypoint):

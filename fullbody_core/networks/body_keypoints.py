@@ -6,9 +6,7 @@ the datasets; the same name in two definitions need not be the same place, which
 
 from dataclasses import dataclass
 
-from ..contract.skeleton import BODY_JOINT_NAMES, BODY_PARENTS, SMPL_33, mirror_names
-
-SIDES = ("left", "right")
+from ..contract.skeleton import BODY_JOINT_NAMES, BODY_PARENTS, SIDES, SMPL_33, mirror_names
 
 BASIC_BODY = ("pelvis",) + tuple(f"{side}_{name}" for name in ("elbow", "wrist", "knee", "ankle") for side in SIDES)
 """The universal basic keypoints. The pelvis is the root."""

@@ -26,11 +26,11 @@ from ..contract.skeleton import (
     HAND_BONES,
     JOINT_NAMES,
     LEFT_HAND_JOINTS,
+    SIDES,
     SMPL_33,
     SMPL_BONES,
     KeypointDefinition,
 )
-from ..detect.keypoints import SIDES
 
 FORMAT_NAME, FORMAT_VERSION = "fullbody-iknet", 1
 

@@ -7,8 +7,7 @@ middle, so these poses are wilder and less natural than motion capture, which is
 import numpy as np
 
 from ..contract.frames import REST_TO_WORLD, axis_angle_to_matrix
-from ..contract.skeleton import JOINT_INDEX, JOINT_NAMES
-from ..detect.keypoints import SIDES
+from ..contract.skeleton import JOINT_INDEX, JOINT_NAMES, SIDES
 
 CENTRAL_LIMITS = {
     "spine1": ((-5, 30), (-15, 15), (-12, 12)),

@@ -38,8 +38,7 @@ import numpy as np
 
 from ..contract.frames import axis_angle_to_matrix
 from ..contract.npz_file import FileError, check_arrays, check_format, read_npz, write_npz
-from ..contract.skeleton import BLAZEPOSE_33, HAND_21, HAND_BONES, mirror_names
-from ..detect.keypoints import SIDES
+from ..contract.skeleton import BLAZEPOSE_33, HAND_21, HAND_BONES, SIDES, mirror_names
 from ..swing_twist import rotate, transpose, unit
 
 FORMAT_NAME = "fullbody-detector-noise"

@@ -14,8 +14,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import nn
 
 from ..body.lbs import KinematicTree
-from ..contract.skeleton import FINGERS, JOINT_INDEX
-from ..detect.keypoints import SIDES
+from ..contract.skeleton import FINGERS, JOINT_INDEX, SIDES
 from .render import vertex_normals
 from .shells import long_hair, skirt
 

@@ -9,8 +9,7 @@ import torch
 from ..body.lbs import BodyModel
 from ..camera import camera_matrix
 from ..contract.frames import CAMERA_TO_WORLD, MIRROR, axis_angle_to_matrix, matrix_to_axis_angle
-from ..contract.skeleton import FINGERS, JOINT_INDEX
-from ..detect.keypoints import SIDES
+from ..contract.skeleton import FINGERS, JOINT_INDEX, SIDES
 from ..ik.rest_skeleton import RestSkeleton
 from .hand_poses import sample_hand_poses
 from .render import dress, put_on, render, room, sample_light

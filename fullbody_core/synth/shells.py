@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
-from ..contract.skeleton import JOINT_INDEX, JOINT_NAMES
-from ..detect.keypoints import SIDES
+from ..contract.skeleton import JOINT_INDEX, JOINT_NAMES, SIDES
 from ..swing_twist import smoothstep, unit
 
 

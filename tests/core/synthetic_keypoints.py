@@ -3,8 +3,8 @@
 import numpy as np
 
 from fullbody_core.contract.frames import REST_TO_CAMERA
-from fullbody_core.contract.skeleton import BLAZEPOSE_33
-from fullbody_core.detect.keypoints import SIDES, Keypoints
+from fullbody_core.contract.skeleton import BLAZEPOSE_33, SIDES
+from fullbody_core.detect.keypoints import Keypoints
 from fullbody_core.ik.rest_skeleton import BODY_PLACES, hand_places
 
 

@@ -11,8 +11,8 @@ from synthetic_keypoints import keypoints_of, upright
 from fullbody_core.body.open_body import open_body_path
 from fullbody_core.body.smplh_file import BodyModelFile
 from fullbody_core.contract.frames import REST_TO_CAMERA, axis_angle_to_matrix, matrix_to_axis_angle
-from fullbody_core.contract.skeleton import BLAZEPOSE_33, FINGERS, JOINT_INDEX, JOINT_NAMES, PARENTS, SMPL_33
-from fullbody_core.detect.keypoints import SIDES, Keypoints
+from fullbody_core.contract.skeleton import BLAZEPOSE_33, FINGERS, JOINT_INDEX, JOINT_NAMES, PARENTS, SIDES, SMPL_33
+from fullbody_core.detect.keypoints import Keypoints
 from fullbody_core.ik.analytic import solve_pose
 from fullbody_core.ik.analytic_blazepose import FOOT_SLOPE
 from fullbody_core.ik.analytic_limbs import FOREARM_TWIST_LIMIT

@@ -7,10 +7,10 @@ from synthetic_keypoints import keypoints_of
 
 from fullbody_core.camera import camera_matrix, crop_to_camera_rotation, project
 from fullbody_core.cli import main
-from fullbody_core.contract.skeleton import JOINT_INDEX, SMPL_33
+from fullbody_core.contract.skeleton import JOINT_INDEX, SIDES, SMPL_33
 from fullbody_core.detect.crops import rectangle_middle, to_crop
 from fullbody_core.detect.detnet import PALM_LENGTH, DetNetDetector, DetNetKeypoints, find_weights
-from fullbody_core.detect.keypoints import SIDES, Keypoints
+from fullbody_core.detect.keypoints import Keypoints
 from fullbody_core.detect.mediapipe import PersonFinder
 from fullbody_core.ik.rest_skeleton import RestSkeleton, hand_places
 from fullbody_core.motion import solve_motion

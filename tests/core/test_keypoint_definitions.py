@@ -17,10 +17,11 @@ from fullbody_core.contract.skeleton import (
     BODY_JOINTS,
     JOINT_INDEX,
     PARENTS,
+    SIDES,
     SMPL_33,
     full_keypoint_names,
 )
-from fullbody_core.detect.keypoints import SIDES, Keypoints
+from fullbody_core.detect.keypoints import Keypoints
 from fullbody_core.evaluate.clip import reprojection_errors
 from fullbody_core.ik.bone_lengths import MEASURED_BONES
 from fullbody_core.ik.face_mesh import with_face_mesh_head

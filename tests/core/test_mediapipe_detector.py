@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from fullbody_core.camera import project
-from fullbody_core.contract.skeleton import BLAZEPOSE_33, JOINT_INDEX
-from fullbody_core.detect.keypoints import SIDES, Keypoints
+from fullbody_core.contract.skeleton import BLAZEPOSE_33, JOINT_INDEX, SIDES
+from fullbody_core.detect.keypoints import Keypoints
 from fullbody_core.detect.mediapipe import CROP_PIXELS, MediaPipeDetector, pixels_per_metre, square_crop
 from fullbody_core.pipeline import load_body
 from fullbody_core.synth.demo_clip import demo_motion

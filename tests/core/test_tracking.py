@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fullbody_core.detect.crops import ASPECT, crop_rectangle
-from fullbody_core.tracking import EDGE, PersonTracker, seen_box, still_good
+from fullbody_core.detect.tracking import EDGE, PersonTracker, seen_box, still_good
 
 
 def corners(box):

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .detect.crops import crop_rectangle
-from .detect.keypoints import SEEN
+from .crops import crop_rectangle
+from .keypoints import SEEN
 
 EDGE = 0.03
 """The rectangle moves when the person's box comes nearer to an edge of it than this share. Freshly cut, a box keeps 0.1."""
