@@ -101,6 +101,7 @@ def run_train_detnet(options):
         held_out=options.held_out,
         overfit=options.overfit,
         backgrounds=options.backgrounds,
+        progress=progress_bar("Drawing people to measure on", "block"),
     )
     make_folder(options.output)
     with run_log(options.output) as log:

@@ -4,6 +4,7 @@ Many people share one large picture, the atlas. Each has in it the low-resolutio
 their size and then averaged down, so that a batch is read back at once and nothing of 768 x 1024 pixels is ever drawn.
 """
 
+import sys
 from itertools import product
 
 import numpy as np
@@ -66,7 +67,8 @@ def open_context():
     except ImportError as error:
         raise RendererError("Drawing people needs the package moderngl: install it with 'pip install moderngl'.") from error
     try:
-        return moderngl.create_standalone_context(require=330, backend="egl")
+        # Without a window: through EGL where there is one, else by the system's own way.
+        return moderngl.create_standalone_context(require=330, **({"backend": "egl"} if sys.platform == "linux" else {}))
     except Exception as error:
         raise RendererError(
             f"No OpenGL 3.3 could be opened through EGL ({error}): install a GPU driver with EGL, or Mesa's software renderer "
