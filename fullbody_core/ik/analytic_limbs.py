@@ -7,6 +7,8 @@ Everything here is in two frames: rest (SMPL's) and camera. An *orientation* tur
 rotations are relative to the parent. Arrays lead with the frame axis T.
 """
 
+from abc import ABC, abstractmethod
+
 import numpy as np
 
 from ..contract.frames import axis_angle_to_matrix, matrix_to_axis_angle
@@ -38,7 +40,7 @@ FOREARM_TWIST_LIMIT = np.radians(95)
 NECK_LIMIT, COLLAR_LIMIT, ANKLE_LIMIT, WRIST_LIMIT = np.radians([85, 25, 60, 85])
 
 
-class LimbSolver:
+class LimbSolver(ABC):
     """Fills joint orientations from the root outwards. Subclasses place the trunk and say where head, feet and palms point."""
 
     def __init__(self, keypoints, skeleton):
@@ -57,17 +59,17 @@ class LimbSolver:
             self.hand(side)
         return self.relative_rotations()
 
+    @abstractmethod
     def torso(self):
         """Orientations of pelvis, spine and collars."""
-        raise NotImplementedError
 
+    @abstractmethod
     def head(self):
         """Orientations of neck and head."""
-        raise NotImplementedError
 
+    @abstractmethod
     def foot(self, side):
         """Where a foot points: (directions [T, 3], the same at rest [3], how far it is seen [T])."""
-        raise NotImplementedError
 
     def palm(self, side):
         """How a palm is turned: (orientations [T, 3, 3], in which frames that is known [T] bool)."""

@@ -86,7 +86,7 @@ class DetNetTrainer(TrainingRun):
         """batches: draw(step) -> `DetNetSamples`; held_out: `DetNetSamples` that are never trained on. Raises `TrainingError` if
         the folder holds another run."""
         self.batches, self.held_out, self.device = batches, held_out, torch.device(device)
-        self.best, self.waited, self.fell_at = float("inf"), 0, None
+        self.look_every = settings.evaluate_every
         torch.manual_seed(settings.seed)
         network = DetNet(settings.size, settings.definitions)
         super().__init__(settings, network.to(self.device, memory_format=torch.channels_last), folder)
@@ -96,20 +96,10 @@ class DetNetTrainer(TrainingRun):
         losses = detnet_losses(self.network, DetNetTensors.of(self.batches.draw(self.step), self.device))
         return {"total": total_loss(losses)} | losses
 
-    def after_step(self, log):
-        if self.step % self.settings.evaluate_every == 0 or self.step == self.settings.steps:
-            self.look(log)
-
-    def progress(self):
-        return {"best": self.best, "waited": self.waited, "fell_at": self.fell_at}
-
-    def set_progress(self, values):
-        self.best, self.waited, self.fell_at = values["best"], values["waited"], values["fell_at"]
-
     def learning_rate(self, step):
         """Linear warm-up to `learning_rate`; `final_rate` after the plateau or in the last part of the steps."""
         settings = self.settings
-        fallen = self.fell_at is not None or step >= (1 - settings.final_share) * settings.steps
+        fallen = "fell_at" in self.progress or step >= (1 - settings.final_share) * settings.steps
         rate = settings.final_rate if fallen else settings.learning_rate
         return float(rate * min(1, (step + 1) / settings.warm_up))
 
@@ -123,12 +113,12 @@ class DetNetTrainer(TrainingRun):
             f"hands {hands.mpjpe:.1f} mm PA {hands.pa:.1f} mm 2D {report.hand_pixels:.1%} "
             f"IoU hand {report.hand_iou:.2f} face {report.face_iou:.2f}"
         )
-        if loss < self.best:
-            self.best, self.waited = loss, 0
+        if loss < self.progress.get("best", float("inf")):
+            self.progress |= {"best": loss, "waited": 0}
             return
-        self.waited += 1
-        if self.waited >= self.settings.patience and self.fell_at is None:
-            self.fell_at = self.step
+        self.progress["waited"] = self.progress.get("waited", 0) + 1
+        if self.progress["waited"] >= self.settings.patience and "fell_at" not in self.progress:
+            self.progress["fell_at"] = self.step
             log(f"step {self.step} the loss stopped decreasing: learning rate {self.settings.final_rate:.0e} from here on")
 
     def validation_loss(self):

@@ -5,6 +5,7 @@ A step depends on the settings and its number alone, so that a run that was stop
 
 import json
 import time
+from abc import ABC, abstractmethod
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,7 +19,7 @@ class TrainingError(FileError):
     """A training that cannot start or go on. The message is one sentence for the user."""
 
 
-class TrainingRun:
+class TrainingRun(ABC):
     """One run in a folder. A kind of training says what its losses are and how its learning rate goes."""
 
     largest_gradient = 10.0
@@ -27,30 +28,25 @@ class TrainingRun:
     may_differ = ()
     """Names of settings that a resumed run may have changed."""
 
+    look_every = None
+    """Steps between looks at held-out samples, which `look(log)` takes; None where there is no such thing."""
+
     def __init__(self, settings, network, folder):
         """settings: a dataclass with `steps` and `learning_rate`; network: on its device. Raises `TrainingError` if the folder
         holds another run, `WeightsError` if its checkpoint is damaged."""
         self.settings, self.network, self.folder = settings, network, Path(folder)
         self.optimiser = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
         self.step = 0
+        self.progress = {}  # what else a checkpoint must remember: values for JSON, by name
         self._resume()
 
+    @abstractmethod
     def losses(self):
         """The terms of this step's loss by name, with their weighted sum as "total"."""
-        raise NotImplementedError
 
+    @abstractmethod
     def learning_rate(self, step):
-        raise NotImplementedError
-
-    def after_step(self, log):
-        """What is to be done between steps."""
-
-    def progress(self):
-        """What else a checkpoint must remember: values for JSON, by name. `set_progress` takes them back."""
-        return {}
-
-    def set_progress(self, values):
-        pass
+        """Of Adam, at a step."""
 
     def run(self, log=print, log_seconds=60, save_seconds=300):
         """Trains to the end and returns the network. One log line a minute; Ctrl-C saves a checkpoint and passes on."""
@@ -67,7 +63,8 @@ class TrainingRun:
                     pace = (self.step - started) / (now - begin)
                     log(self._describe({name: float(value) / counted for name, value in totals.items()}, pace))
                     logged, totals, counted = now, {}, 0
-                self.after_step(log)
+                if self.look_every and (self.step % self.look_every == 0 or self.step == self.settings.steps):
+                    self.look(log)
                 if now - saved > save_seconds:
                     self.save_checkpoint()
                     saved = now
@@ -93,11 +90,13 @@ class TrainingRun:
         return f"step {self.step}/{self.settings.steps} {terms} lr {self.learning_rate(self.step):.2e} {pace:.2f} steps/s"
 
     def save_checkpoint(self):
-        """Everything a resumed run needs."""
+        """Everything a resumed run needs. Raises `TrainingError`, and keeps the checkpoint before, if the weights are no numbers."""
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        if not all(torch.isfinite(value).all() for value in tensors.values()):
+            raise TrainingError("The weights are no longer finite numbers: train again in another folder at a lower rate.")
         for index, state in self.optimiser.state_dict()["state"].items():
             tensors |= {f"adam.{index}.{name}": value for name, value in state.items()}
-        metadata = {"settings": json.dumps(asdict(self.settings)), "progress": json.dumps(self.progress())}
+        metadata = {"settings": json.dumps(asdict(self.settings)), "progress": json.dumps(self.progress)}
         save_checkpoint(self.folder, self.step, tensors, metadata)
 
     def _resume(self):
@@ -107,7 +106,7 @@ class TrainingRun:
         step, tensors, metadata = found
         if self._fixed(json.loads(metadata["settings"])) != self._fixed(json.loads(json.dumps(asdict(self.settings)))):
             raise TrainingError(f"{self.folder} holds a training with other settings: choose another folder with -o.")
-        self.set_progress(json.loads(metadata["progress"]))
+        self.progress = json.loads(metadata["progress"])
         weights = {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
         self.network.load_state_dict(weights)
         states = self.optimiser.state_dict()

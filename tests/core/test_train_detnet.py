@@ -76,6 +76,18 @@ def test_interrupt_saves_and_passes_on(tmp_path):
     assert trainer(tmp_path).step == 2
 
 
+def test_weights_that_are_no_numbers_are_not_saved_over_good_ones(tmp_path):
+    broken = trainer(tmp_path)
+    broken.train_step()
+    broken.save_checkpoint()
+    broken.train_step()
+    with torch.no_grad():
+        broken.network.locate.bias[0] = float("nan")
+    with pytest.raises(TrainingError, match="no longer finite"):
+        broken.save_checkpoint()
+    assert trainer(tmp_path).step == 1
+
+
 def test_another_training_in_the_same_folder_is_refused(tmp_path):
     trainer(tmp_path).save_checkpoint()
     with pytest.raises(TrainingError, match="other settings"):
@@ -108,7 +120,7 @@ def test_rate_falls_at_the_plateau_and_in_the_last_part(tmp_path):
     training = DetNetTrainer(settings, Fixed(dotted_samples(2)), dotted_samples(2, 9), tmp_path)
     assert training.learning_rate(74) == 1e-3 and training.learning_rate(75) == 1e-4
     lines = []
-    training.best = 0.0  # nothing gets better than that
+    training.progress = {"best": 0.0, "waited": 0}  # nothing gets better than that
     training.look(lines.append)
     assert training.learning_rate(10) == 1e-3
     training.look(lines.append)

@@ -2,6 +2,7 @@
 
 import json
 import zlib
+from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +17,7 @@ class DatasetError(FileError):
     """A dataset that is absent, or a file of it that cannot be used. The message is one sentence for the user."""
 
 
-class Reader:
+class Reader(ABC):
     """A dataset as a sequence of single `DetNetSamples`, each read from disk when it is asked for.
 
     name: of the dataset; title: as people write it; kind: "body_hands", "body3d", "body2d" or "hand", which decides how often a
@@ -29,8 +30,9 @@ class Reader:
     def __init__(self, root):
         self.root = Path(root)
 
+    @abstractmethod
     def __len__(self):
-        raise NotImplementedError
+        """How many samples there are."""
 
     def __getitem__(self, index):
         return self.read(index)
@@ -46,9 +48,9 @@ class Reader:
         jitter = Jitter() if rng is None else Jitter.draw(rng)
         return annotation.sample(picture, jitter)
 
+    @abstractmethod
     def annotated(self, index):
         """The whole picture [H, W, 3] and the `cropping.Person` or `cropping.Hand` that sample `index` shows."""
-        raise NotImplementedError
 
     def require(self, path, alternatives=()):
         """The path if it is there, else the first alternative that is. Raises `DatasetError` that says where to get it."""
