@@ -90,7 +90,7 @@ class TrainingRun(ABC):
         return f"step {self.step}/{self.settings.steps} {terms} lr {self.learning_rate(self.step):.2e} {pace:.2f} steps/s"
 
     def save_checkpoint(self):
-        """Everything a resumed run needs. Raises `TrainingError`, and keeps the checkpoint before, if the weights are no numbers."""
+        """Everything a resumed run needs. Raises `TrainingError` if the weights are no numbers, and keeps the checkpoint before."""
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         if not all(torch.isfinite(value).all() for value in tensors.values()):
             raise TrainingError("The weights are no longer finite numbers: train again in another folder at a lower rate.")
