@@ -153,7 +153,7 @@ def load_pictures(folder):
     return np.stack(pictures)
 
 
-def samples_per_second(sampler, seconds=5.0, batch=32):
+def samples_per_second(sampler, seconds=5.0, batch=64):
     """How many samples a second a sampler draws, warm, over at least that many seconds."""
     sampler.draw(batch, 0)
     start, drawn = time.perf_counter(), 0
