@@ -1,6 +1,8 @@
 """Rotations built from directions. Numpy, any leading batch shape; matrices act on column vectors; radians."""
 
 import numpy as np
+import roma
+import torch
 
 from .contract.frames import axis_angle_to_matrix, matrix_to_axis_angle, matrix_to_quaternion
 
@@ -64,15 +66,12 @@ def _frame(primary, secondary):
 
 
 def nearest_rotation(rest, points):
-    """Rotation [..., 3, 3] that brings points `rest` [N, 3], about their middle, nearest to `points` [..., N, 3] about theirs.
+    """Rotation [..., 3, 3] that brings points `rest` [..., N, 3], about their middle, nearest to `points` [..., N, 3] about theirs.
 
     Least squares (Kabsch 1976). What the points leave open is arbitrary.
     """
     rest, points = rest - rest.mean(-2, keepdims=True), points - points.mean(-2, keepdims=True)
-    left, _, right = np.linalg.svd(transpose(points) @ rest)
-    handed = np.ones(left.shape[:-1])
-    handed[..., 2] = np.sign(np.linalg.det(left @ right))
-    return (left * handed[..., None, :]) @ right
+    return roma.special_procrustes(torch.as_tensor(transpose(points) @ rest)).numpy()
 
 
 def twist_angle(rotation, axis):

@@ -61,6 +61,22 @@ def shipped_files(weights_id):
     return files
 
 
+def fill_network(network, tensors, what, beside=()):
+    """Fills a network with tensors [any precision] by name, every one of them and no other, and makes it ready for inference.
+
+    what: the network's name in errors; beside: (name, shape) of tensors that belong to the file and not to the network. Raises
+    `FileError` that names the first misfit.
+    """
+    expected = {(name, tuple(value.shape)) for name, value in network.state_dict().items()} | set(beside)
+    if misfits := {name for name, _ in expected ^ {(name, tuple(value.shape)) for name, value in tensors.items()}}:
+        raise FileError(f"The {what} weights' {min(misfits)} is missing, unknown, or of another shape.")
+    if not all(value.isfinite().all() for value in tensors.values()):
+        raise FileError(f"The {what} weights hold numbers that are not finite.")
+    # Copying into a parameter keeps the parameter's own precision.
+    network.load_state_dict({name: tensors[name] for name in network.state_dict()})
+    return network.eval().requires_grad_(False)
+
+
 def read_tensors(path):
     """(tensors by name, text metadata) of a safetensors file. Raises `WeightsError`."""
     try:

@@ -7,7 +7,6 @@ for a left hand. This file brings a detector's `Keypoints` to that form and the 
 from dataclasses import dataclass
 
 import numpy as np
-import roma
 import torch
 
 from ..contract.frames import MIRROR, matrix_to_quaternion, quaternion_to_matrix, slerp_quaternions
@@ -26,7 +25,7 @@ from ..contract.skeleton import (
 )
 from ..detect.keypoints import Keypoints
 from ..networks.iknet import IKNet
-from ..swing_twist import about, fraction_of, smoothstep, transpose, twist_angle, unit
+from ..swing_twist import about, fraction_of, nearest_rotation, smoothstep, transpose, twist_angle, unit
 from ..weights import WeightsUnsuited, load_shipped
 from .analytic import solve_pose
 from .face_mesh import with_face_mesh_head
@@ -183,9 +182,7 @@ def fit_palm(keypoints, rotations, side, skeleton):
     hand = LEFT_HAND_JOINTS if side == "left" else RIGHT_HAND_JOINTS
     resting[:, hand] = rotations[:, hand]
     posed = skeleton.place(hand_places(side), *skeleton.pose(resting))
-    seen = keypoints.hand3d[:, SIDES.index(side)]
-    posed, seen = posed - posed.mean(1, keepdims=True), seen - seen.mean(1, keepdims=True)
-    return roma.special_procrustes(torch.as_tensor(np.swapaxes(seen, 1, 2) @ posed)).numpy()
+    return nearest_rotation(posed, keypoints.hand3d[:, SIDES.index(side)])
 
 
 def turn_wrist(rotations, palm, found, side, skeleton):

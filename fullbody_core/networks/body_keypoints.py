@@ -6,7 +6,7 @@ the datasets; the same name in two definitions need not be the same place, which
 
 from dataclasses import dataclass
 
-from ..contract.skeleton import BODY_JOINT_NAMES, BODY_PARENTS, SIDES, SMPL_33, mirror_names
+from ..contract.skeleton import SIDES, SMPL_33, SMPL_BONES, mirror_names
 
 BASIC_BODY = ("pelvis",) + tuple(f"{side}_{name}" for name in ("elbow", "wrist", "knee", "ankle") for side in SIDES)
 """The universal basic keypoints. The pelvis is the root."""
@@ -60,22 +60,14 @@ def _paired(pairs):
     return names, parents
 
 
-def _smpl_parents():
-    tree = {name: BODY_JOINT_NAMES[parent] for name, parent in zip(BODY_JOINT_NAMES, BODY_PARENTS)}
-    surface = {"head_top": "head"}
-    for side in SIDES:
-        surface |= {f"{side}_eye": "head"}
-        surface |= {f"{side}_{finger}_mcp": f"{side}_wrist" for finger in ("index", "pinky")}
-        surface |= {f"{side}_{toe}_toe": f"{side}_ankle" for toe in ("big", "little")}
-    return tree | surface
-
+_SMPL_PARENTS = {SMPL_33.names[child]: SMPL_33.names[parent] for parent, child in SMPL_BONES}
 
 _SMPL_NAMES = tuple(name for name in SMPL_33.names if name not in BASIC_BODY)
 
 EXTENDED_BODIES = {
     body.name: body
     for body in (
-        ExtendedBody("smpl", _SMPL_NAMES, tuple(_smpl_parents()[name] for name in _SMPL_NAMES)),
+        ExtendedBody("smpl", _SMPL_NAMES, tuple(_SMPL_PARENTS[name] for name in _SMPL_NAMES)),
         ExtendedBody(
             "coco",
             *_paired(

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from ..contract.npz_file import FileError
 from ..contract.skeleton import HAND_21, HAND_BONES
+from ..weights import fill_network
 from .body_keypoints import BASIC_BODY, BASIC_BONES, EXTENDED_BODIES
 from .posenet import PoseMaps, PoseNet, bilinear_crop
 from .resnet import ConvNorm, MainFeatNet, SuppFeatNet
@@ -144,10 +145,13 @@ class DetNet(nn.Module):
             answers.append(net(torch.cat([supp_features, shared, channel], 1)))
         return tuple(answers)
 
-    def forward(self, image, hand_images, boxes):
-        """Both branches on B whole samples: I [B, 3, 256, 192], hand images [B, 2, 3, 128, 128] in 0..1, boxes [B, 2, 3] cells."""
-        starred, basic, extended, heat = self.body(image)
-        present = torch.ones(len(image), device=image.device)
+    def forward(self, image, hand_images, boxes, present=None, definitions=None):
+        """Both branches on B whole samples: I [B, 3, 256, 192], hand images [B, 2, 3, 128, 128] in 0..1, boxes [B, 2, 3] cells.
+
+        present [B]: the attention, by default 1; definitions: as for `body`. Returns `DetNetMaps`.
+        """
+        starred, basic, extended, heat = self.body(image, definitions)
+        present = torch.ones(len(image), device=image.device) if present is None else present
         features = self.body_features(starred)
         hands = self.hands([features] * 2, hand_images.unbind(1), boxes.unbind(1), [present] * 2)
         return DetNetMaps(basic, extended, heat, hands)
@@ -200,11 +204,4 @@ def from_tensors(tensors, metadata):
     size, definitions = metadata.get("size"), metadata.get("definitions", "").split()
     if size not in SIZES or not set(definitions) <= set(EXTENDED_BODIES):
         raise FileError(f"There is no DetNet of size {size!r} for {', '.join(definitions)}: update fullbody.")
-    network = DetNet(size, definitions)
-    expected = {(name, tuple(value.shape)) for name, value in network.state_dict().items()}
-    if misfits := expected ^ {(name, tuple(value.shape)) for name, value in tensors.items()}:
-        raise FileError(f"The DetNet weights' {min(misfits)[0]} is missing, unknown, or of another shape.")
-    if not all(torch.isfinite(value).all() for value in tensors.values()):
-        raise FileError("The DetNet weights hold numbers that are not finite.")
-    network.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in tensors.items()})
-    return network.eval().requires_grad_(False)
+    return fill_network(DetNet(size, definitions), tensors, "DetNet")

@@ -3,14 +3,13 @@
 import numpy as np
 import torch
 
-from .detnet import CELL, HAND_CELLS, IMAGE_SIZE
+from .detnet import CELL, IMAGE_SIZE
 from .localization import part_windows
 
 BODY_SIGMA = HAND_SIGMA = 1.5
 """Cells: standard deviation of the Gaussians in keypoint-maps. The paper leaves it open."""
 
 BODY_MAP = (IMAGE_SIZE[0] // CELL, IMAGE_SIZE[1] // CELL)
-HAND_MAP = (HAND_CELLS, HAND_CELLS)
 
 SHOWN = 0.5
 """Of a true heat-map's greatest value: below, all of the part lies outside the picture."""

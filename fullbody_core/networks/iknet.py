@@ -31,6 +31,7 @@ from ..contract.skeleton import (
     SMPL_BONES,
     KeypointDefinition,
 )
+from ..weights import fill_network
 
 FORMAT_NAME, FORMAT_VERSION = "fullbody-iknet", 1
 
@@ -246,17 +247,9 @@ class IKNet(nn.Module):
             raise FileError(f"These are not IKNet weights of format {FORMAT_VERSION}, got {metadata.get('format')!r}.")
         if metadata.get("definition") not in LAYOUTS:
             raise FileError(f"There is no IKNet for {metadata.get('definition')!r} keypoints: update fullbody.")
-        network = cls(LAYOUTS[metadata["definition"]])
-        expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-        expected["reference"] = (len(network.layout.definition), 3)
-        if misfits := {name for name, _ in expected.items() ^ {n: tuple(v.shape) for n, v in tensors.items()}.items()}:
-            raise FileError(f"The IKNet weights' {min(misfits)} is missing, unknown, or of another shape.")
-        if not all(torch.isfinite(value).all() for value in tensors.values()):
-            raise FileError("The IKNet weights hold numbers that are not finite.")
-        tensors = {name: value.float() for name, value in tensors.items()}
-        reference = tensors.pop("reference")
-        network.load_state_dict(tensors)
-        return network.eval().requires_grad_(False), reference
+        layout = LAYOUTS[metadata["definition"]]
+        network = fill_network(cls(layout), tensors, "IKNet", [("reference", (len(layout.definition), 3))])
+        return network, tensors["reference"].float()
 
 
 class ResidualBlock(nn.Module):

@@ -18,7 +18,7 @@ from .detnet_metrics import constant_predictions, format_detnet_reports, predict
 from .detnet_sources import draw_samples, open_people
 from .mini_batches import PAPER_SIZE, MiniBatches, OwnThread
 from .sample_pool import Ahead, SamplePool
-from .training_run import TrainingError, TrainingRun
+from .training_run import TrainingError, TrainingRun, check_schedule
 
 LARGEST_GRADIENT = 3000.0
 """Norm to which gradients are cut. Losses are sums over maps: usual gradients are in the hundreds."""
@@ -35,8 +35,8 @@ class DetNetTraining:
 
     size: a name in `networks.detnet.SIZES`; definitions: the ExtBody-PoseNets to train; steps and batch size; learning_rate, and
     final_rate from the plateau on; evaluate_every: steps between looks at the held-out samples; patience: how many looks without
-    a better loss make a plateau; final_share: the last part of the steps, which has the final rate in any case; seed of
-    everything that is drawn.
+    a better loss make a plateau; final_share: the last part of the steps, which has the final rate in any case; reuse: how often
+    a synthetic sample is seen on average; seed of everything that is drawn.
     """
 
     size: str = "small"
@@ -55,16 +55,13 @@ class DetNetTraining:
     def __post_init__(self):
         if self.size not in SIZES or not self.definitions or not set(self.definitions) <= set(EXTENDED_BODIES):
             raise TrainingError(f"There is no DetNet of size {self.size!r} for {', '.join(self.definitions)} keypoints.")
-        if min(self.steps, self.batch, self.evaluate_every, self.patience, self.reuse) < 1:
-            raise TrainingError(f"Steps and batch should be at least 1, got {self.steps} and {self.batch}.")
-        if not 0 < self.final_rate <= self.learning_rate:
-            raise TrainingError(
-                f"Learning rates should be above zero and not rise, got {self.learning_rate} and {self.final_rate}."
-            )
+        if min(self.evaluate_every, self.patience, self.reuse) < 1:
+            raise TrainingError("Looks, patience and reuse of a training should be at least 1.")
+        check_schedule(self)
 
 
 PRESETS = {
-    # About an hour and a quarter on two cores.
+    # About an hour on two cores.
     "small": DetNetTraining(size="small", steps=4500, batch=16),
     # What the paper's network asks for; made for a GPU.
     "full": DetNetTraining(size="full", steps=200_000, batch=64, evaluate_every=2000),

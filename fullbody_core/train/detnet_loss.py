@@ -4,7 +4,7 @@ Squared Frobenius norms are sums over a sample's maps, averaged over the batch. 
 by its own switches, point by point and map by map.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import NamedTuple
 
 import torch
@@ -12,7 +12,7 @@ import torch
 from ..contract.skeleton import HAND_BONES
 from ..networks.body_keypoints import BASIC_BODY, BASIC_BONES, DEFINITION_NAMES, EXTENDED_BODIES
 from ..networks.detnet import CELL, HAND_SIZE, pick_rows
-from ..networks.detnet_samples import HAND_ROOT, HAND_UNIT
+from ..networks.detnet_samples import HAND_ROOT, HAND_UNIT, DetNetSamples
 from ..networks.heat_maps import BODY_MAP, BODY_SIGMA, HAND_SIGMA, gaussian_maps
 
 KEYPOINT_WEIGHT, DELTA_WEIGHT, LOCATION_WEIGHT = 1.0, 10.0, 10.0
@@ -37,27 +37,8 @@ class Targets(NamedTuple):
     known3d: torch.Tensor
 
 
-@dataclass
-class DetNetTensors:
-    """A batch of `DetNetSamples` on a device: the same fields as tensors, images [B, (2,) 3, H, W] float in 0..1."""
-
-    definition: torch.Tensor
-    image: torch.Tensor
-    hand_images: torch.Tensor
-    hand_boxes: torch.Tensor
-    body2d: torch.Tensor
-    body3d: torch.Tensor
-    body_known2d: torch.Tensor
-    body_known3d: torch.Tensor
-    hand2d: torch.Tensor
-    hand3d: torch.Tensor
-    hand_known2d: torch.Tensor
-    hand_known3d: torch.Tensor
-    hand_map_known: torch.Tensor
-    face2d: torch.Tensor
-    face_known: torch.Tensor
-    face_map_known: torch.Tensor
-    body_present: torch.Tensor
+class DetNetTensors(DetNetSamples):
+    """A batch of samples on a device: the same fields as tensors, images [B, (2,) 3, H, W] float in 0..1."""
 
     @classmethod
     def of(cls, samples, device="cpu"):
@@ -138,26 +119,24 @@ def _run_hands(network, batch, starred, bodies, sides):
 
 
 def basic_targets(batch, rows):
-    chosen = slice(len(BASIC_BODY))
-    return Targets(
-        batch.body2d[rows, chosen] / CELL,
-        batch.body3d[rows, chosen],
-        batch.body_known2d[rows, chosen].float(),
-        batch.body_known3d[rows, chosen].float(),
-    )
+    return body_targets(batch, rows, len(BASIC_BODY))
 
 
 def extended_loss(maps, batch, rows, name):
     """Eq. 7 of one definition's extended keypoints; their bones may start at basic ones."""
     body = EXTENDED_BODIES[name]
-    first, stop = len(BASIC_BODY), len(body.complete)
-    complete = Targets(
-        batch.body2d[rows, :stop] / CELL,
-        batch.body3d[rows, :stop],
-        batch.body_known2d[rows, :stop].float(),
-        batch.body_known3d[rows, :stop].float(),
+    complete = body_targets(batch, rows, len(body.complete))
+    return pose_loss(maps, complete, body.bones, BODY_SIGMA, len(BASIC_BODY))
+
+
+def body_targets(batch, rows, count):
+    """Truth of the first `count` body keypoints of some rows."""
+    return Targets(
+        batch.body2d[rows, :count] / CELL,
+        batch.body3d[rows, :count],
+        batch.body_known2d[rows, :count].float(),
+        batch.body_known3d[rows, :count].float(),
     )
-    return pose_loss(maps, complete, body.bones, BODY_SIGMA, first)
 
 
 def hand_targets(batch, rows, side):

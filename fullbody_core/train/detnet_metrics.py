@@ -77,15 +77,12 @@ def predict_samples(network, samples, definition="smpl", batch=32, device="cpu")
 
 
 def _predict(network, tensors, definition):
-    starred, basic, extended, heat = network.body(tensors.image, {definition: slice(None)})
-    boxes = tensors.hand_boxes
-    present = tensors.body_present.float()
-    features = network.body_features(starred)
-    hands = network.hands([features] * 2, tensors.hand_images.unbind(1), boxes.unbind(1), [present] * 2)
-    cells, locations, _ = read_out(basic, extended[definition])
-    hand_cells, hand_locations, _ = (item.unflatten(1, (2, -1)) for item in read_out(*hands))
+    boxes, present = tensors.hand_boxes, tensors.body_present.float()
+    maps = network(tensors.image, tensors.hand_images, boxes, present, {definition: slice(None)})
+    cells, locations, _ = read_out(maps.basic, maps.extended[definition])
+    hand_cells, hand_locations, _ = (item.unflatten(1, (2, -1)) for item in read_out(*maps.hands))
     hand2d = CELL * (boxes[:, :, None, :2] + hand_cells / HAND_CELLS * boxes[:, :, None, 2:])
-    windows = part_windows(heat)
+    windows = part_windows(maps.heat)
     return CELL * cells, locations, hand2d, hand_locations, windows
 
 

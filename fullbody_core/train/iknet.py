@@ -17,7 +17,7 @@ from ..networks.iknet import LAYOUTS, SHAPE_SIZE, IKNet
 from .iknet_samples import BodyPoses, HandPoses, SampleMaker
 from .keypoint_noise import KeypointNoise
 from .motions import load_motions
-from .training_run import TrainingError, TrainingRun
+from .training_run import TrainingError, TrainingRun, check_schedule
 
 LOSS_WEIGHTS = {
     "body": {"scale": 0.1, "shape": 0.001, "rotation": 1.0, "posed": 20.0, "rest": 0.1},
@@ -50,12 +50,7 @@ class IKNetTraining:
     def __post_init__(self):
         if self.part not in LOSS_WEIGHTS or self.definition not in LAYOUTS:
             raise TrainingError(f"There is no IKNet for the {self.part} on {self.definition} keypoints.")
-        if self.steps < 1 or self.batch < 1:
-            raise TrainingError(f"Steps and batch should be at least 1, got {self.steps} and {self.batch}.")
-        if not 0 < self.final_rate <= self.learning_rate:
-            raise TrainingError(
-                f"Learning rates should be above zero and not rise, got {self.learning_rate} and {self.final_rate}."
-            )
+        check_schedule(self)
 
 
 def iknet_losses(pose, keypoints, sample):

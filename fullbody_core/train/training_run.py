@@ -19,6 +19,16 @@ class TrainingError(FileError):
     """A training that cannot start or go on. The message is one sentence for the user."""
 
 
+def check_schedule(settings):
+    """Raises `TrainingError` for `steps`, `batch`, `learning_rate` and `final_rate` that cannot be."""
+    if settings.steps < 1 or settings.batch < 1:
+        raise TrainingError(f"Steps and batch should be at least 1, got {settings.steps} and {settings.batch}.")
+    if not 0 < settings.final_rate <= settings.learning_rate:
+        raise TrainingError(
+            f"Learning rates should be above zero and not rise, got {settings.learning_rate} and {settings.final_rate}."
+        )
+
+
 class TrainingRun(ABC):
     """One run in a folder. A kind of training says what its losses are and how its learning rate goes."""
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from .cropping import Hand
 from .pictures import read_picture
-from .reader import DatasetError, Reader, load_json, parsing
+from .reader import Reader, load_json, parsing
 
 LEFT, RIGHT = 0, 1
 
@@ -34,8 +34,7 @@ class CmuHands(Reader):
     def __init__(self, root, split="train"):
         """split: "train", or "test" (manual_test only)."""
         super().__init__(root)
-        if split not in FOLDERS:
-            raise DatasetError(f'The CMU Panoptic hand database has the splits "train" and "test", got "{split}".')
+        self.check_split(split, FOLDERS)
         self._samples = []
         for folder in FOLDERS[split]:
             for path in sorted((self.root / folder).glob("*.json")):

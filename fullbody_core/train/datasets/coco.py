@@ -11,7 +11,7 @@ import numpy as np
 
 from .cropping import Person, arranged
 from .pictures import read_picture
-from .reader import DatasetError, Reader, load_json, parsing
+from .reader import Reader, load_json, parsing
 
 NAMES = ("nose",) + tuple(
     f"{side}_{part}"
@@ -32,8 +32,7 @@ class Coco(Reader):
     def __init__(self, root, split="train"):
         """split: "train" or "val"."""
         super().__init__(root)
-        if split not in ("train", "val"):
-            raise DatasetError(f'COCO has the splits "train" and "val", got "{split}".')
+        self.check_split(split, ("train", "val"))
         self.pictures = self.root / f"{split}2017"
         self.source = f"download {split}2017 and the annotations from cocodataset.org and unpack them there"
         annotations = self.root / "annotations"

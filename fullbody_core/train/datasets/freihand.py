@@ -10,7 +10,7 @@ import numpy as np
 from ...camera import project
 from .cropping import Hand
 from .pictures import read_picture
-from .reader import DatasetError, Reader, load_json, parsing
+from .reader import Reader, load_json, parsing
 
 RIGHT = 1
 
@@ -24,8 +24,7 @@ class FreiHand(Reader):
     def __init__(self, root, split="training"):
         """split: "training" or "evaluation"."""
         super().__init__(root)
-        if split not in ("training", "evaluation"):
-            raise DatasetError(f'FreiHAND has the splits "training" and "evaluation", got "{split}".')
+        self.check_split(split, ("training", "evaluation"))
         places, matrices = (self.require(self.root / f"{split}_{what}.json") for what in ("xyz", "K"))
         with parsing(places, "an annotation of FreiHAND that fits its matrices"):
             self._points = np.array(load_json(places), np.float32).reshape(-1, 21, 3)

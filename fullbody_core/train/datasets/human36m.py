@@ -13,7 +13,7 @@ import numpy as np
 from ...camera import project
 from .cropping import Person, arranged, box_of_points
 from .pictures import read_picture
-from .reader import DatasetError, Reader, load_json, parsing
+from .reader import Reader, load_json, parsing
 
 NAMES = (
     "pelvis", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "spine", "neck", "nose",
@@ -38,8 +38,7 @@ class Human36M(Reader):
     def __init__(self, root, split="train", stride=5):
         """split: "train" (subjects 1, 5, 6, 7, 8) or "test" (9, 11); stride: frames, of which there are 50 a second."""
         super().__init__(root)
-        if split not in SUBJECTS:
-            raise DatasetError(f'Human3.6M has the splits "train" and "test", got "{split}".')
+        self.check_split(split, SUBJECTS)
         self._cameras, self._joints, self._samples = {}, [], []
         annotations = self.root / "annotations"
         paths = [(subject, annotations / f"Human36M_subject{subject}_joint_3d.json") for subject in SUBJECTS[split]]

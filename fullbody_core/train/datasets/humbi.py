@@ -53,8 +53,7 @@ class Humbi(Reader):
     def __init__(self, root, split="train", body=None):
         """split: "train" or "test", by subject; body: a `BodyModelFile` on SMPL-H's mesh, for its J_regressor."""
         super().__init__(root)
-        if split not in ("train", "test"):
-            raise DatasetError(f'HUMBI has the splits "train" and "test", got "{split}".')
+        self.check_split(split, ("train", "test"))
         if body is not None and body.J_regressor.shape[1] != VERTICES:
             raise DatasetError(f"HUMBI needs a body on SMPL's {VERTICES} vertices, got {body.J_regressor.shape[1]}.")
         self._regressor = None if body is None else np.asarray(body.J_regressor, float)[list(REGRESSED.values())]

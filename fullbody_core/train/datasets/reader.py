@@ -52,6 +52,12 @@ class Reader(ABC):
     def annotated(self, index):
         """The whole picture [H, W, 3] and the `cropping.Person` or `cropping.Hand` that sample `index` shows."""
 
+    def check_split(self, split, splits):
+        """Raises `DatasetError` for a split that is not one of the two."""
+        if split not in splits:
+            first, second = splits
+            raise DatasetError(f'{self.title} has the splits "{first}" and "{second}", got "{split}".')
+
     def require(self, path, alternatives=()):
         """The path if it is there, else the first alternative that is. Raises `DatasetError` that says where to get it."""
         for candidate in (path, *alternatives):

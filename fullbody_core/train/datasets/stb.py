@@ -14,7 +14,7 @@ from ...contract.frames import axis_angle_to_matrix
 from ...contract.skeleton import HAND_21
 from .cropping import Hand
 from .pictures import read_picture
-from .reader import DatasetError, Reader, load_mat, parsing
+from .reader import Reader, load_mat, parsing
 
 LEFT = 0
 
@@ -49,8 +49,7 @@ class Stb(Reader):
     def __init__(self, root, split="train"):
         """split: "train" (B2 to B6) or "test" (B1)."""
         super().__init__(root)
-        if split not in SEQUENCES:
-            raise DatasetError(f'STB has the splits "train" and "test", got "{split}".')
+        self.check_split(split, ("train", "test"))
         self._samples = []
         for sequence in SEQUENCES[split]:
             folder = self.require(self.root / "images" / sequence, [self.root / sequence])
