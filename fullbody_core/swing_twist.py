@@ -96,7 +96,7 @@ def limit_angle(rotation, largest):
     """The same turn, stopped at `largest` radians."""
     turn = matrix_to_axis_angle(rotation)
     angle = np.linalg.norm(turn, axis=-1, keepdims=True)
-    return axis_angle_to_matrix(turn * np.minimum(1, largest / np.maximum(angle, 1e-9)))
+    return axis_angle_to_matrix(turn * np.minimum(1, largest / np.maximum(angle, 1e-300)))
 
 
 def smoothstep(value, low, high):
