@@ -1,0 +1,1 @@
+"""The face: any 3D morphable model, its capture from pictures, and its light."""

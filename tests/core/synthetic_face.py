@@ -1,0 +1,43 @@
+"""A small 3DMM that tests make themselves: a bent grid with smooth random bases."""
+
+import numpy as np
+
+from fullbody_core.face.morphable import MESH_POINTS, MorphableModel
+
+NAMES = ("jawOpen", "eyeBlinkLeft", "eyeBlinkRight", "mouthSmileLeft", "mouthSmileRight", "browInnerUp")
+
+
+def small_face(seed=0, side=15, shapes=8, albedos=6):
+    """A `MorphableModel` of side x side vertices: a face-sized dome (16 x 20 cm) of quads, all of it skin."""
+    rng = np.random.default_rng(seed)
+    across, up = np.meshgrid(np.linspace(-0.08, 0.08, side), np.linspace(-0.1, 0.1, side))
+    x, y = across.ravel(), up.ravel()
+    mean = np.stack([x, y, 0.08 * np.cos(x / 0.08) * np.cos(y / 0.1)], -1)
+    corner = (np.arange(side - 1)[:, None] * side + np.arange(side - 1)).ravel()
+    faces = np.stack([corner, corner + 1, corner + side + 1, corner + side], -1)
+
+    def smooth(count, size, channels=3):
+        """Random smooth fields [count, V, channels] of standard deviation `size`."""
+        waves = rng.normal(size=(count, 12, 2)) * 25
+        phases, strengths = rng.uniform(0, 2 * np.pi, (count, 12, 1)), rng.normal(size=(count, 12, channels))
+        fields = np.einsum("kwv,kwc->kvc", np.sin(waves @ np.stack([x, y]) + phases), strengths)
+        return (size * fields / fields.std((1, 2), keepdims=True)).astype(np.float32)
+
+    cell = rng.integers(0, len(faces), MESH_POINTS)
+    weights = rng.dirichlet([1, 1, 1], MESH_POINTS)
+    grid = np.arange(side * side).reshape(side, side)
+    return MorphableModel(
+        mean=mean.astype(np.float32),
+        faces=faces.astype(np.int32),
+        shape_basis=smooth(shapes, 0.003),
+        expression_basis=smooth(len(NAMES), 0.006),
+        expression_names=NAMES,
+        expression_limits=np.tile([0.0, 1.0], (len(NAMES), 1)).astype(np.float32),
+        albedo_mean=np.clip([0.45, 0.25, 0.18] + smooth(1, 0.03)[0], 0.02, 1),
+        albedo_basis=smooth(albedos, 0.02),
+        mesh_vertices=faces[cell][:, :3].astype(np.int32),
+        mesh_weights=weights.astype(np.float32),
+        regions={"skin": np.ones(len(mean), np.float32)},
+        boundary=np.concatenate([grid[0], grid[1:, -1], grid[-1, -2::-1], grid[-2:0:-1, 0]]).astype(np.int32),
+        meta={"name": "small face", "licence": "none"},
+    )
