@@ -18,6 +18,7 @@ from .detect.keypoints import SEEN, Keypoints
 from .ground import stand_on_floor
 from .ik.analytic import AnalyticSolver
 from .ik.bone_lengths import fit_shape, measure_bones
+from .ik.face_mesh import head_from_mesh
 from .ik.rest_skeleton import TRACKED, RestSkeleton
 from .motion import hold_through_holes, smooth_keypoints, smooth_motion, solve_motion
 from .read_ahead import decoded_ahead
@@ -147,16 +148,16 @@ def decide_valid(keypoints):
 def turn_to_camera(keypoints, matrix):
     """Turns each part's 3D points from the axes of the crop it was seen in to the camera's.
 
-    A face mesh, which is in pixels, is turned about its own middle: afterwards only its directions mean anything.
+    A face mesh, which is in pixels, says how the head is turned.
     """
     body3d = _turn(keypoints.body3d, crop_to_camera_rotation(keypoints.body_centre, matrix))
     hand3d = _turn(keypoints.hand3d, crop_to_camera_rotation(keypoints.hand_centre, matrix))
     keypoints = replace(keypoints, body3d=body3d, hand3d=hand3d)
     if not keypoints.face3d.size:
         return keypoints
-    middle = keypoints.face3d.mean(1, keepdims=True)
-    face3d = middle + _turn(keypoints.face3d - middle, crop_to_camera_rotation(middle[:, 0, :2], matrix))
-    return replace(keypoints, face3d=face3d)
+    to_camera = crop_to_camera_rotation(keypoints.face3d.mean(1)[:, :2], matrix)
+    head = to_camera @ head_from_mesh(keypoints.face3d)
+    return replace(keypoints, head_rotation=np.where((keypoints.face_confidence > 0)[:, None, None], head, 0.0))
 
 
 def _turn(points, rotation):

@@ -31,6 +31,7 @@ class Keypoints:
     face3d [F, 3]           px in the whole image; z in px at the same scale, towards the scene; F is 0 without a face mesh
     face_confidence []      0..1
     person_box [4]          px (left, top, right, bottom); zeros where nobody is seen
+    head_rotation [3, 3]    from the head at rest to the camera; zeros where nothing but the body's points says it
     Points of a part that was not found are zero.
     """
 
@@ -46,6 +47,11 @@ class Keypoints:
     face3d: np.ndarray
     face_confidence: np.ndarray
     person_box: np.ndarray
+    head_rotation: np.ndarray = None
+
+    def __post_init__(self):
+        if self.head_rotation is None:
+            self.head_rotation = np.zeros(np.shape(self.face_confidence) + (3, 3))
 
     @classmethod
     def nobody(cls, definition, face_count=0):
@@ -105,6 +111,7 @@ class Keypoints:
             face3d=keep(self.face3d, face),
             face_confidence=keep(self.face_confidence, face),
             person_box=np.where(box, self.person_box, 0.0),
+            head_rotation=keep(self.head_rotation, np.isfinite(self.head_rotation).all((-2, -1))),
         )
 
 

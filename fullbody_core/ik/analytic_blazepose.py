@@ -5,7 +5,7 @@ import numpy as np
 from ..contract.skeleton import JOINT_INDEX, SIDES
 from ..swing_twist import axes_rotation, blend_directions, fraction_of, limit_angle, reject, transpose, unit
 from .analytic_limbs import COLLAR_LIMIT, LEFT, NECK_LIMIT, UP, LimbSolver
-from .face_mesh import head_from_mesh
+from .face_mesh import found_heads
 
 EYES_ABOVE_MOUTH = np.array([0.0, np.cos(np.radians(9)), -np.sin(np.radians(9))])
 """From the mouth's corners to the eyes on an upright head: the mouth lies about 9 degrees further forward."""
@@ -42,15 +42,13 @@ class BlazePoseSolver(LimbSolver):
         self.orientation["pelvis"] = pelvis
 
     def head(self):
-        """Head from the face mesh where there is one, else from BlazePose's eyes, ears and mouth; the neck takes half."""
+        """Head from the face where that says it, else from BlazePose's eyes, ears and mouth; the neck takes half."""
         chest = self.orientation["spine3"]
         ears = self.point("left_ear") - self.point("right_ear")
         eyes = self.point("left_eye_centre") + self.point("right_eye_centre")
         eyes_above_mouth = (eyes - self.point("left_mouth") - self.point("right_mouth")) / 2
         head = axes_rotation(LEFT, EYES_ABOVE_MOUTH, ears, eyes_above_mouth)
-        meshed = self.keypoints.face_confidence > 0
-        if meshed.any():
-            head = np.where(meshed[:, None, None], head_from_mesh(self.keypoints.face3d), head)
+        head = np.where(found_heads(self.keypoints)[:, None, None], self.keypoints.head_rotation, head)
         relative = limit_angle(transpose(chest) @ head, NECK_LIMIT)
         relative = fraction_of(relative, self.seen("nose"))
         self.share(("neck", "head"), chest, relative)

@@ -18,7 +18,7 @@ from ..swing_twist import (
     transpose,
 )
 from .analytic_limbs import ANKLE_LIMIT, COLLAR_LIMIT, LEFT, NECK_LIMIT, UP, LimbSolver
-from .face_mesh import head_from_mesh
+from .face_mesh import found_heads
 
 _HEAD = ("head", "head_top", "left_eye", "right_eye")
 
@@ -46,13 +46,11 @@ class SmplSolver(LimbSolver):
             self.orientation[f"{side}_collar"] = chest @ limit_angle(transpose(chest) @ collar, COLLAR_LIMIT)
 
     def head(self):
-        """Head from the face mesh where there is one, else from its four points; the neck's twist is half of the head's."""
+        """Head from the face where that says it, else from its four points; the neck's twist is half of the head's."""
         chest = self.orientation["spine3"]
         points = np.stack([self.point(name) for name in _HEAD], 1)
         head = nearest_rotation(self.skeleton.at_rest(_HEAD), points)
-        meshed = self.keypoints.face_confidence > 0
-        if meshed.any():
-            head = np.where(meshed[:, None, None], head_from_mesh(self.keypoints.face3d), head)
+        head = np.where(found_heads(self.keypoints)[:, None, None], self.keypoints.head_rotation, head)
         relative = fraction_of(limit_angle(transpose(chest) @ head, NECK_LIMIT), self.seen(*_HEAD))
         self.share(("neck", "head"), chest, relative)
         neck = self._swung("neck", "head", self.orientation["neck"])

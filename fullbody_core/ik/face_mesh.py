@@ -1,4 +1,4 @@
-"""What MediaPipe's face mesh says about the head's orientation: more than a body detector's few points of the head."""
+"""What the face says about the head's orientation: more than a body detector's few points of the head."""
 
 from dataclasses import replace
 
@@ -29,19 +29,24 @@ def head_from_mesh(face3d):
     return axes_rotation([1.0, 0, 0], [0.0, 1, 0], eye_line, mid_line)
 
 
-def with_face_mesh_head(keypoints, skeleton):
-    """The same keypoints; where there is a face mesh, the head's 3D points are the skeleton's own, turned as the mesh is.
+def found_heads(keypoints):
+    """In which of T frames [T] bool the head's rotation is known from the face."""
+    return keypoints.head_rotation.any((-2, -1))
 
-    They keep the middle that the body detector gave them. Between meshes they change over to the detector's bit by bit.
+
+def with_found_head(keypoints, skeleton):
+    """The same keypoints; where the face says how the head is turned, the head's 3D points are the skeleton's own, turned so.
+
+    They keep the middle that the body detector gave them. Between such frames they change over to the detector's bit by bit.
     """
-    found = keypoints.face_confidence > 0
+    found = found_heads(keypoints)
     if not found.any():
         return keypoints
     points = HEADS[keypoints.definition.name]
     rest = skeleton.at_rest(np.array(BODY_PLACES[keypoints.definition.name])[points])
     head = keypoints.body3d[:, points]
     bridge = bridge_holes(found)
-    orientation = bridge.rotations(head_from_mesh(keypoints.face3d))
+    orientation = bridge.rotations(np.where(found[:, None, None], keypoints.head_rotation, np.eye(3)))
     turned = head.mean(1, keepdims=True) + (rest - rest.mean(0)) @ transpose(orientation)
     body3d = keypoints.body3d.copy()
     body3d[:, points] += bridge.trust[:, None, None] * (turned - head)

@@ -28,7 +28,7 @@ from ..networks.iknet import IKNet
 from ..swing_twist import about, fraction_of, nearest_rotation, smoothstep, transpose, twist_angle, unit
 from ..weights import WeightsUnsuited, load_shipped
 from .analytic import solve_pose
-from .face_mesh import with_face_mesh_head
+from .face_mesh import with_found_head
 from .holes import bridge_holes
 from .rest_skeleton import RestSkeleton, hand_places, keypoint_places
 
@@ -86,7 +86,7 @@ class IKNetSolver:
         found stays flat; a limb that the detector gave up rests as in the closed form. The answer is always finite.
         """
         layout = self.body_network.layout
-        points, confidence = body_points(with_face_mesh_head(keypoints, skeleton), skeleton, layout.definition)
+        points, confidence = body_points(with_found_head(keypoints, skeleton), skeleton, layout.definition)
         rotations = np.broadcast_to(np.eye(3), (len(points), len(JOINT_NAMES), 3, 3)).copy()
         rotations[:, BODY_JOINTS] = self._run(self.body_network, points, confidence, skeleton)[0]
         trust = joint_trust(keypoints)

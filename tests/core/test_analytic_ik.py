@@ -17,6 +17,7 @@ from fullbody_core.ik.analytic import solve_pose
 from fullbody_core.ik.analytic_blazepose import FOOT_SLOPE
 from fullbody_core.ik.analytic_limbs import FOREARM_TWIST_LIMIT
 from fullbody_core.ik.bone_lengths import MEASURED_BONES, fit_shape, measure_bones
+from fullbody_core.ik.face_mesh import head_from_mesh
 from fullbody_core.ik.rest_skeleton import TRACKED, RestSkeleton
 from fullbody_core.swing_twist import about, reject, rotate, transpose, unit
 
@@ -285,12 +286,12 @@ def test_the_face_mesh_turns_the_head(skeleton, definition):
     rotations[:, JOINT_INDEX["head"]] = turns(rng, 50, 80)
     keypoints = keypoints_of(skeleton, rotations, definition)
     head = skeleton.pose(rotations)[1][:, JOINT_INDEX["head"]]
-    keypoints.face3d = np.zeros((50, 478, 3))
+    face3d = np.zeros((50, 478, 3))
     # MediaPipe's chart: 263 and 33 are the outer corners of the left and the right eye, 10 the top of the forehead, 152 the chin.
     for first, second, axis in ((263, 33, LEFT), (10, 152, UP)):
         half = 60 * rotate(head, axis)
-        keypoints.face3d[:, first], keypoints.face3d[:, second] = 400 + half, 400 - half
-    keypoints.face_confidence[:] = 1
+        face3d[:, first], face3d[:, second] = 400 + half, 400 - half
+    keypoints.head_rotation = head_from_mesh(face3d)
     answer, _, orientations = solved(skeleton, keypoints)
     assert degrees_apart(orientations[:, JOINT_INDEX["head"]], head).max() < 0.01
     if definition is BLAZEPOSE_33:  # neck and head take half each; SMPL_33 says where the neck points
@@ -438,7 +439,7 @@ NONSENSE = {
 def test_nonsense_gives_rotations_within_the_limits_of_a_body(skeleton, definition, kind, confidence):
     rng = np.random.default_rng(11)
     keypoints = Keypoints.stack([Keypoints.nobody(definition, 478)] * 40)
-    for name in ("body3d", "hand3d", "face3d"):
+    for name in ("body3d", "hand3d"):
         setattr(keypoints, name, NONSENSE[kind](rng, getattr(keypoints, name).shape))
     for name in ("body_confidence", "hand_confidence", "face_confidence"):
         values = getattr(keypoints, name)

@@ -24,7 +24,7 @@ from fullbody_core.contract.skeleton import (
 from fullbody_core.detect.keypoints import Keypoints
 from fullbody_core.evaluate.clip import reprojection_errors
 from fullbody_core.ik.bone_lengths import MEASURED_BONES
-from fullbody_core.ik.face_mesh import with_face_mesh_head
+from fullbody_core.ik.face_mesh import with_found_head
 from fullbody_core.ik.iknet import joint_trust
 from fullbody_core.ik.rest_skeleton import RestSkeleton
 from fullbody_core.motion import hold_through_holes, smooth_keypoints, smooth_motion, solve_motion
@@ -265,22 +265,19 @@ def test_turning_to_the_camera_undoes_the_crops_axes(skeleton, definition):
     assert turned.face3d.shape == seen.face3d.shape
 
 
-def test_a_face_mesh_turns_the_heads_points_where_there_is_one(skeleton, definition):
+def test_a_found_head_turns_the_heads_points(skeleton, definition):
     rotations = upright(20)
     rotations[:, JOINT_INDEX["head"]] = axis_angle_to_matrix(np.linspace(0, 0.6, 20)[:, None] * [0.2, 1, 0])
     keypoints = keypoints_of(skeleton, rotations, definition)
-    assert with_face_mesh_head(keypoints, skeleton) is keypoints, "no mesh, no change"
+    assert with_found_head(keypoints, skeleton) is keypoints, "no face, no change"
     head = skeleton.pose(rotations)[1][:, JOINT_INDEX["head"]]
-    keypoints.face3d, keypoints.face_confidence = np.zeros((20, 478, 3)), np.ones(20)
-    # MediaPipe's chart: 263 and 33 are the outer corners of the left and the right eye, 10 the top of the forehead, 152 the chin.
-    for first, second, axis in ((263, 33, 0), (10, 152, 1)):
-        keypoints.face3d[:, first], keypoints.face3d[:, second] = head[..., axis], -head[..., axis]
-    same = with_face_mesh_head(keypoints, skeleton)
+    keypoints.head_rotation = head
+    same = with_found_head(keypoints, skeleton)
     np.testing.assert_allclose(same.body3d, keypoints.body3d, atol=1e-9)
     shaken = dataclasses.replace(
         keypoints, body3d=keypoints.body3d + np.random.default_rng(0).normal(0, 0.02, keypoints.body3d.shape)
     )
-    steadied = with_face_mesh_head(shaken, skeleton)
+    steadied = with_found_head(shaken, skeleton)
     eyes = [index for index, name in enumerate(definition.names) if "eye" in name]
     lines = [points.body3d[:, eyes[0]] - points.body3d[:, eyes[-1]] for points in (keypoints, steadied)]
     np.testing.assert_allclose(*lines, atol=1e-9)
