@@ -48,13 +48,13 @@ def _character(chosen, folder):
     if chosen is not None:
         CharacterTemplate.load(chosen)
         return chosen
-    # Only this choice needs torch and, the first time, the minute of baking.
-    from fullbody_core.body.lbs import to_character_template
-    from fullbody_core.body.open_body import open_body_path
-    from fullbody_core.body.smplh_file import BodyModelFile
+    # Only this choice needs torch and, the first time, the minutes of baking.
+    from fullbody_core.body.full_body import full_body_template
+    from fullbody_core.body.open_body import load_body
+    from fullbody_core.face.load_face import load_face
 
     path = folder / "open_character.npz"
-    to_character_template(BodyModelFile.load(open_body_path())).save(path)
+    full_body_template(load_body("open"), load_face("open")).save(path)
     return path
 
 

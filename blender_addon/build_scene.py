@@ -35,10 +35,23 @@ class BuildError(Exception):
     """A scene that could not be built. The message is one sentence for the user."""
 
 
-def build(clip_path, template_path, out, *, video=None, render=None, render_three_quarter=None, render_frame=None, render_all=None):
+def build(
+    clip_path,
+    template_path,
+    out,
+    *,
+    video=None,
+    render=None,
+    render_three_quarter=None,
+    render_frame=None,
+    render_all=None,
+    shots=(),
+):
     """Starts from an empty scene and writes `out` (.blend) and the pictures asked for. Returns what was made, as a dict.
 
     The scene plays at the clip's own rate from frame 1. `render_frame` is a scene frame; without it the middle is rendered.
+    shots: more pictures through the capture camera, each a dict of frame (of the scene), path, width (px) and box (the part
+    of the picture to show, as shares from its upper left corner, or None).
     Raises `FileError`, `BuildError` or `RenderError`; nothing has been written then.
     """
     clip, template = load_capture(clip_path, template_path)
@@ -53,10 +66,11 @@ def build(clip_path, template_path, out, *, video=None, render=None, render_thre
     scene.frame_start, scene.frame_end = 1, timing.frame_end(clip)
     if render_frame is None:
         render_frame = (scene.frame_start + scene.frame_end) // 2
-    if not scene.frame_start <= render_frame <= scene.frame_end:
-        raise BuildError(
-            f"Frame {render_frame} cannot be rendered: the clip has frames {scene.frame_start} to {scene.frame_end}."
-        )
+    for frame in (render_frame, *(shot["frame"] for shot in shots)):
+        if not scene.frame_start <= frame <= scene.frame_end:
+            raise BuildError(
+                f"Frame {frame} cannot be rendered: the clip has frames {scene.frame_start} to {scene.frame_end}."
+            )
 
     start = time.perf_counter()
     imported = import_capture(
@@ -78,6 +92,10 @@ def build(clip_path, template_path, out, *, video=None, render=None, render_thre
             camera = stage.three_quarter_camera(imported.character.mesh, view_layer.depsgraph, scene.collection)
             ground.is_shadow_catcher = False
             stage.render_still(scene, camera, part_three_quarter, _RENDER_WIDTH, size=(1, 1))
+            ground.is_shadow_catcher = True
+        for shot in shots:
+            scene.frame_set(shot["frame"])
+            stage.render_still(scene, scene.camera, shot["path"], shot["width"], box=shot["box"])
         for number in range(scene.frame_start, scene.frame_end + 1) if render_all else ():
             scene.frame_set(number)
             stage.render_still(scene, scene.camera, Path(render_all) / f"{number:04d}.png", _RENDER_WIDTH)
@@ -148,7 +166,10 @@ def main(argv=None):
     parser.add_argument("--render", type=Path, help="PNG to render through the capture camera")
     parser.add_argument("--render-3q", type=Path, help="PNG to render from a three-quarter view, with the ground")
     parser.add_argument("--render-frame", type=int, help="scene frame to render, from 1; the middle one without it")
-    parser.add_argument("--render-all", type=Path, metavar="FOLDER", help="every scene frame as PNG through the capture camera")
+    parser.add_argument("--shots", type=Path, metavar="FILE.json", help="list of further pictures, as `build` takes them")
+    parser.add_argument(
+        "--render-all", type=Path, metavar="FOLDER", help="every scene frame as PNG through the capture camera"
+    )
     args = parser.parse_args(argv)
     try:
         made = build(
@@ -160,6 +181,7 @@ def main(argv=None):
             render_three_quarter=args.render_3q,
             render_frame=args.render_frame,
             render_all=args.render_all,
+            shots=json.loads(args.shots.read_text()) if args.shots else (),
         )
     except (FileError, BuildError, stage.RenderError) as error:
         print(error, file=sys.stderr)

@@ -9,7 +9,7 @@ import numpy as np
 from mathutils import Matrix
 
 from . import axes
-from .keyframes import CONSTANT, Track, write_tracks
+from .tracks import CONSTANT, Track, write_tracks
 
 
 def create_camera(clip, *, name, scene, collection):

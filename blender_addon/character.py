@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The character: an armature and a skinned mesh with shape keys, built from a `CharacterTemplate`.
+"""The character: an armature and a skinned, coloured mesh with shape keys, built from a `CharacterTemplate`.
 
 Knows no body model: whatever the template holds is built the same way.
 """
@@ -12,20 +12,23 @@ import numpy as np
 from mathutils import Matrix
 
 from . import axes
+from .colour import add_colour
 from .contract.character import CharacterError
 from .contract.skeleton import JOINT_NAMES, PARENTS
+from .materials import add_materials
 
 CHARACTER_PROPERTY = "fullbody_character"
 """Custom property of the armature object that says what was built, and marks it as one of ours."""
 
+FACE_PROPERTY = "fullbody_face"
+"""Custom property of the mesh object that keeps the coefficients of the face's shape and albedo."""
+
+IDENTITY_KEY = "face_identity"
+"""The shape key that makes the face this person's: 1 is the person, 0 the mean face, 2 a caricature."""
+
 BETA_LIMIT = 10.0
 """Blender's own limit of a shape key's slider."""
 
-_SKIN_COLOUR = (0.45, 0.22, 0.14, 1.0)
-_CLOTHES_COLOUR = (0.05, 0.08, 0.14, 1.0)
-_CLOTHED_JOINTS = {"pelvis", "spine1", "spine2", "spine3"} | {
-    f"{side}_{name}" for side in ("left", "right") for name in ("hip", "knee", "collar", "shoulder")
-}
 _SHORTEST_BONE = 0.005  # m; Blender drops bones of no length
 
 # Where several bones go on from a joint, the one its bone points to.
@@ -69,21 +72,38 @@ def check_template(template, betas):
         )
 
 
-def build_character(template, betas, *, name, collection, view_layer):
+def build_character(template, betas, *, name, collection, view_layer, face_shape=(), face_albedo=()):
     """Builds a `Character` of shape `betas` [B] into `collection`, which must be part of `view_layer`, in object mode.
 
-    Bones rest at the joints of that shape, so bones and mesh agree. Raises `CharacterError` before anything is made.
+    face_shape [S], face_albedo [A]: coefficients of the template's face, or empty for its mean. Bones rest at the joints of
+    the body's shape, so bones and mesh agree. Raises `CharacterError` before anything is made.
     """
     check_template(template, betas)
+    check_face(template, face_shape, face_albedo)
     betas = fitting_betas(template, betas)
     armature = _build_armature(template, betas, name, collection, view_layer)
     mesh = _build_mesh(template, f"{name} body", collection)
     _add_weights(mesh, template)
-    _add_shape_keys(mesh, template, betas)
+    _add_shape_keys(mesh, template, betas, face_shape)
     mesh.parent = armature
     mesh.modifiers.new("Armature", "ARMATURE").object = armature
+    add_colour(mesh, template, face_albedo)
+    if len(face_shape) or len(face_albedo):
+        mesh[FACE_PROPERTY] = {"shape": np.asarray(face_shape).tolist(), "albedo": np.asarray(face_albedo).tolist()}
     armature[CHARACTER_PROPERTY] = {"template": str(template.meta.get("name") or "")}
     return Character(armature, mesh)
+
+
+def check_face(template, face_shape, face_albedo):
+    """Raises `CharacterError` unless the template's face takes these coefficients, or there are none."""
+    for what, given, count in (
+        ("shape", len(face_shape), len(template.face_shapedirs)),
+        ("colour", len(face_albedo), len(template.albedodirs)),
+    ):
+        if given not in (0, count):
+            raise CharacterError(
+                f"The clip's face {what} has {given} coefficients and the character template takes {count}."
+            )
 
 
 def fitting_betas(template, betas):
@@ -166,33 +186,10 @@ def _build_mesh(template, name, collection):
     uv_layer = mesh.uv_layers.new(name="UVMap")
     uv_layer.uv.foreach_set("vector", template.uv[corners].astype(np.float32).ravel())
     mesh.update(calc_edges=True)
-    mesh.materials.append(_material("Skin", _SKIN_COLOUR, roughness=0.55, subsurface=0.08))
-    mesh.materials.append(_material("Clothes", _CLOTHES_COLOUR, roughness=0.9, subsurface=0.0))
-    mesh.polygons.foreach_set("material_index", _clothed_faces(template).astype(np.int32))
+    add_materials(mesh, template)
     mesh_object = bpy.data.objects.new(name, mesh)
     collection.objects.link(mesh_object)
     return mesh_object
-
-
-def _clothed_faces(template):
-    """Which faces [F] are clothed: those that hang mostly on joints of the trunk, upper arms or legs."""
-    clothed = np.isin(template.joint_names, list(_CLOTHED_JOINTS))
-    vertex_share = np.asarray(template.weights)[:, clothed].sum(1)
-    corners = template.faces >= 0
-    return np.where(corners, vertex_share[template.faces], 0).sum(1) / corners.sum(1) > 0.5
-
-
-def _material(name, colour, *, roughness, subsurface):
-    material = bpy.data.materials.new(name)
-    if material.node_tree is None:  # before 5.0 a new material has no nodes
-        material.use_nodes = True
-    shader = next(node for node in material.node_tree.nodes if node.type == "BSDF_PRINCIPLED")
-    shader.inputs["Base Color"].default_value = colour
-    shader.inputs["Roughness"].default_value = roughness
-    shader.inputs["Subsurface Weight"].default_value = subsurface
-    shader.inputs["Subsurface Radius"].default_value = (0.01, 0.004, 0.002)
-    material.diffuse_color = colour
-    return material
 
 
 def _add_weights(mesh_object, template):
@@ -210,23 +207,28 @@ def _add_weights(mesh_object, template):
     build.free()
 
 
-def _add_shape_keys(mesh_object, template, betas):
-    """`beta_00`, `beta_01`... set to `betas`, then the template's expressions at rest. Call it after the weights."""
-    basis = np.asarray(template.vertices, float)
+def _add_shape_keys(mesh_object, template, betas, face_shape):
+    """`beta_00`, `beta_01`... set to `betas`, the face's identity, the expressions at rest. Call it after the weights."""
+    basis = axes.rest_to_scene(template.vertices).astype(np.float32)
+    everywhere, own = np.arange(len(basis)), np.asarray(template.face_vertices)
     mesh_object.shape_key_add(name="Basis", from_mix=False)
+
+    def add(name, vertices, offsets, low, high):
+        moved = basis.copy()
+        moved[vertices] += axes.rest_to_scene(offsets).astype(np.float32)
+        key = mesh_object.shape_key_add(name=name, from_mix=False)
+        key.value = 0.0  # 5.0 and later start at one
+        key.slider_min, key.slider_max = max(low, -BETA_LIMIT), min(high, BETA_LIMIT)
+        key.points.foreach_set("co", moved.ravel())
+        return key
+
     for number, beta in enumerate(betas):
-        key = _add_shape_key(mesh_object, f"beta_{number:02d}", basis + template.shapedirs[..., number])
-        widen_slider(key, -BETA_LIMIT, BETA_LIMIT)
-        key.value = beta
-    for name, offsets in zip(template.expression_names, template.expressiondirs):
-        _add_shape_key(mesh_object, name, basis + offsets)
-
-
-def _add_shape_key(mesh_object, name, rest_xyz):
-    key = mesh_object.shape_key_add(name=name, from_mix=False)
-    key.value = 0.0  # 5.0 and later start at one
-    key.points.foreach_set("co", axes.rest_to_scene(rest_xyz).astype(np.float32).ravel())
-    return key
+        add(f"beta_{number:02d}", everywhere, template.shapedirs[..., number], -BETA_LIMIT, BETA_LIMIT).value = beta
+    if len(face_shape):
+        identity = np.tensordot(np.asarray(face_shape, float), template.face_shapedirs, 1)
+        add(IDENTITY_KEY, own, identity, 0.0, 2.0).value = 1.0
+    for name, offsets, limits in zip(template.expression_names, template.expressiondirs, template.expression_limits):
+        add(name, own, offsets, *map(float, limits))
 
 
 def widen_slider(key, low, high):

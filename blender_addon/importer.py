@@ -9,6 +9,7 @@ import bpy
 
 from .camera import add_background_video, create_camera
 from .character import Character, build_character, check_template
+from .colour import key_albedo, keyable
 from .contract.capture import CaptureClip
 from .contract.character import CharacterTemplate
 from .keyframes import animate_character
@@ -41,14 +42,20 @@ def import_capture(clip, template, timing, *, name, scene, view_layer, add_camer
     """
     collection = bpy.data.collections.new(name)
     scene.collection.children.link(collection)
-    character = build_character(template, clip.betas, name=name, collection=collection, view_layer=view_layer)
+    face_warning = face_misfit(clip, template)
+    face = {} if face_warning else {"face_shape": clip.face_shape, "face_albedo": clip.face_albedo}
+    character = build_character(template, clip.betas, name=name, collection=collection, view_layer=view_layer, **face)
     start = time.perf_counter()
     action, missing = animate_character(clip, character, timing, name=name)
+    if face and len(clip.face_albedo):
+        key_albedo(character, [timing.frame_start], clip.face_albedo[None, : keyable(character)], action)
     imported = Imported(collection, character, action, time.perf_counter() - start)
     if not _same_body(clip, template):
         imported.warnings.append(
             "The clip was captured with another body model than this character's: shape and reach may be off."
         )
+    if face_warning:
+        imported.warnings.append(face_warning)
     if missing:
         imported.warnings.append(
             f"The character has no shape key for {len(missing)} of the clip's expressions, such as {missing[0]}."
@@ -68,6 +75,25 @@ def _same_body(clip, template):
     captured = models.get("body") if isinstance(models, dict) else None
     built = template.meta.get("body_sha256")
     return not captured or not built or captured == built
+
+
+def face_misfit(clip, template):
+    """One sentence for the user where the clip's face is not of this character's face model, else None."""
+    sizes = len(clip.face_shape), len(clip.face_albedo)
+    if not any(sizes):
+        return None
+    if not len(template.face_vertices):
+        return "The character has no face of its own, so the person's features and colours are left out."
+    models = clip.meta.get("models")
+    captured = models.get("face") if isinstance(models, dict) else None
+    built = template.meta.get("face_sha256")
+    another = captured and built and captured != built
+    if another or sizes != (len(template.face_shapedirs), len(template.albedodirs)):
+        return (
+            "The clip was captured with another face model than this character's: "
+            "the person's features and colours are left out."
+        )
+    return None
 
 
 def source_video(clip, clip_path):

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From a capture clip to keyframes: when to key, what to key, and writing it in bulk.
-
-`clip_tracks` decides and only reads Blender; `write_tracks` writes and knows nothing of captures, so that a live
-recording or a retargeted motion is written by the same code.
-"""
+"""From a capture clip to keyframes: when to key, and what to key."""
 
 from dataclasses import dataclass
 
@@ -14,23 +10,10 @@ from . import axes
 from .character import bone_rest, widen_slider
 from .contract.frames import continuous_quaternions, slerp_quaternions
 from .contract.skeleton import JOINT_NAMES, PART_JOINTS, VALID_PARTS
+from .tracks import Track, write_tracks
 
 CAPTURE_PROPERTY = "fullbody_capture"
 """Custom property of the armature object that tells the panel what was imported."""
-
-CONSTANT, LINEAR = 0, 1
-"""Keyframe interpolation as `foreach_set` takes it."""
-
-
-@dataclass(frozen=True)
-class Track:
-    """One animated property: its RNA path, scene frames [N], values [N, C] (one curve a column), and its group's name."""
-
-    data_path: str
-    frames: np.ndarray
-    values: np.ndarray
-    group: str
-    interpolation: int = LINEAR
 
 
 @dataclass(frozen=True)
@@ -174,6 +157,7 @@ def expression_tracks(clip, shape_keys, timing):
 def animate_character(clip, character, timing, *, name):
     """Keys a whole clip onto a character as one new action with a slot for the bones and one for the shape keys.
 
+    The character's colours have a slot of their own in it, once they are keyed (`colour.key_albedo`).
     Returns the action and the names of expressions that the character lacks.
     """
     shape_tracks, missing = expression_tracks(clip, character.shape_keys, timing)
@@ -193,44 +177,6 @@ def capture_summary(clip):
         "duration": clip.duration,
         "valid_percent": {part: 100.0 * float(clip.valid[:, column].mean()) for column, part in enumerate(VALID_PARTS)},
     }
-
-
-def write_tracks(tracks, animated, action):
-    """Writes tracks as curves of `action` for the datablock `animated`, which then plays them. Empty ones are left out."""
-    tracks = [track for track in tracks if len(track.frames)]
-    if not tracks:
-        return
-    curves, groups = _curves_for(animated, action)
-    for track in tracks:
-        group = groups.get(track.group) or groups.new(track.group)
-        for column in range(track.values.shape[1]):
-            curve = curves.new(track.data_path, index=column)
-            _write_curve(curve, track.frames, track.values[:, column], track.interpolation)
-            curve.group = group
-
-
-def _write_curve(curve, frames, values, interpolation):
-    # float32 is what Blender stores; doubles would be converted one by one, several times slower.
-    points = np.stack([frames, values], -1).astype(np.float32)
-    curve.keyframe_points.add(len(points))
-    curve.keyframe_points.foreach_set("co", points.ravel())
-    curve.keyframe_points.foreach_set("interpolation", np.full(len(points), interpolation, np.int32))
-    curve.update()
-
-
-def _curves_for(animated, action):
-    """The curves and groups of `action` that drive `animated`, made if need be: the only code that knows action slots.
-
-    An action assigned without a slot animates nothing and says nothing, so both are always set.
-    """
-    slot = action.slots.new(id_type=animated.id_type, name=animated.name)
-    layer = action.layers[0] if action.layers else action.layers.new("Layer")
-    strip = layer.strips[0] if layer.strips else layer.strips.new(type="KEYFRAME")
-    animation = animated.animation_data or animated.animation_data_create()
-    animation.action = action
-    animation.action_slot = slot
-    channels = strip.channelbag(slot, ensure=True)
-    return channels.fcurves, channels.groups
 
 
 def _bone_path(name, attribute):

@@ -53,7 +53,10 @@ def set_render(scene, samples=24):
     scene.cycles.device = "CPU"
     scene.cycles.samples = samples
     scene.cycles.use_denoising = False
+    scene.render.use_persistent_data = True
     scene.render.film_transparent = True
+    # Colours as a camera's: the default bends them for looks, and skin would not be the skin that was captured.
+    scene.view_settings.view_transform = "Standard"
     scene.render.image_settings.file_format = "PNG"
     scene.render.image_settings.color_mode = "RGBA"
 
@@ -86,20 +89,33 @@ def evaluated_vertices(mesh_object, depsgraph):
     return xyz.reshape(-1, 3).astype(float) @ matrix[:3, :3].T + matrix[:3, 3]
 
 
-def render_still(scene, camera, path, width, size=None):
+def render_still(scene, camera, path, width, size=None, box=None):
     """Renders the current frame through `camera` to a PNG `width` px wide. `size` [2] gives the shape, else the scene does.
 
+    box: (left, top, right, bottom) as shares of the picture, counted from the upper left: only that part, `width` px wide.
     The scene's own settings are put back. Raises `RenderError`.
     """
     render = scene.render
-    kept = {name: getattr(render, name) for name in ("resolution_x", "resolution_y", "filepath", "resolution_percentage")}
     aspect = np.divide(*(size or (render.resolution_x, render.resolution_y)))
-    kept_camera = scene.camera
+    left, top, right, bottom = box or (0.0, 0.0, 1.0, 1.0)
+    whole = round(width / (right - left))
+    settings = {
+        "resolution_x": whole,
+        "resolution_y": max(4, round(whole / aspect)),
+        "resolution_percentage": 100,
+        "filepath": str(path),
+        "use_border": box is not None,
+        "use_crop_to_border": box is not None,
+        "border_min_x": left,
+        "border_max_x": right,
+        "border_min_y": 1 - bottom,
+        "border_max_y": 1 - top,
+    }
+    kept, kept_camera = {name: getattr(render, name) for name in settings}, scene.camera
     try:
         scene.camera = camera
-        render.resolution_x, render.resolution_y = width, max(4, round(width / aspect))
-        render.resolution_percentage = 100
-        render.filepath = str(path)
+        for setting, value in settings.items():
+            setattr(render, setting, value)
         done = bpy.ops.render.render(write_still=True, scene=scene.name)
     finally:
         scene.camera = kept_camera

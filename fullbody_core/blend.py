@@ -1,35 +1,39 @@
 """From a capture file to a .blend with the animated character: the core's side of the way into Blender."""
 
+import json
 import tempfile
 from pathlib import Path
 
-import cv2
-import numpy as np
-
 from .addon_package import stage_addon
-from .blender_process import BlenderError, find_blender, run_in_blender
+from .blender_process import find_blender, run_in_blender
+from .body.full_body import full_body_template
 from .body.lbs import to_character_template
 from .body.open_body import load_body
 from .contract.capture import CaptureClip
-from .contract.npz_file import write_whole
-from .video import VideoError, read_frame
+from .face.load_face import load_face
+from .picture_sheet import SheetRow, face_boxes, face_is_large, write_sheet
 
 
 class BlendError(ValueError):
     """A .blend that cannot be made. The message is one sentence for the user."""
 
 
-def build_blend(clip_path, output, body=None, video=None, render=None, blender=None, frame=None):
+def build_blend(clip_path, output, body=None, face=None, video=None, render=None, blender=None, frames=None, close_up=None):
     """Builds the animated character of a capture file in Blender and saves it as `output` (.blend).
 
-    body: the body model the clip was captured with, where it is no longer at its place; video: the source, where it has moved;
-    render: a PNG with the video's frame and the character side by side; frame: which frame of the clip to render (0 is the
-    first; None takes the middle); blender: a Blender program. Returns what was made, and `warnings` with it.
+    body, face: the models the clip was captured with, where they are no longer at their place; video: the source, where it has
+    moved; render: a PNG, a row for each of `frames` (of the clip, from 0; None takes one in the middle) with the video's frame and
+    the character side by side; close_up: whether each row shows the face, too (None: where it is large enough in the video);
+    blender: a Blender program. Returns what was made, and `warnings` with it.
     Raises `FileError`, `BlenderError` or `BlendError`; nothing is left half-written.
     """
     clip = CaptureClip.load(clip_path)
+    frames = [representative_frame(clip)] if not frames else list(frames)
+    for frame in frames:
+        if not 0 <= frame < clip.frame_count:
+            raise BlendError(f"There is no frame {frame} to render: the clip has frames 0 to {clip.frame_count - 1}.")
     blender = find_blender(blender)
-    body_file = load_body(body or clip.meta.get("settings", {}).get("body", "open"))
+    character = character_of(clip, body, face)
     warnings = []
     video = Path(video or clip.meta.get("source", {}).get("path", ""))
     if not video.is_file():
@@ -37,23 +41,38 @@ def build_blend(clip_path, output, body=None, video=None, render=None, blender=N
             f"The video {video.name} is not at its place any more, so there is no background: give it with --video."
         )
         video = None
-    if frame is None:
-        frame = representative_frame(clip)
-    if not 0 <= frame < clip.frame_count:
-        raise BlendError(f"There is no frame {frame} to render: the clip has frames 0 to {clip.frame_count - 1}.")
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         stage_addon(folder)
         template = folder / "character.npz"
-        to_character_template(body_file).save(template)
+        character.save(template)
         arguments = ["--clip", clip_path, "--template", template, "--out", output]
         arguments += ["--video", video] * (video is not None)
-        picture = folder / "render.png"
-        arguments += ["--render", picture, "--render-frame", 1 + scene_frame(clip, frame)] * (render is not None)
+        rows = []
+        if render is not None:
+            boxes = face_boxes(clip, frames, character)
+            if close_up is None:
+                close_up = len(character.face_vertices) > 0 and face_is_large(clip, frames, boxes)
+            rows = [SheetRow(folder, clip, frame, box if close_up else None) for frame, box in zip(frames, boxes)]
+            (folder / "shots.json").write_text(
+                json.dumps([shot for row in rows for shot in row.shots(1 + scene_frame(clip, row.frame))])
+            )
+            arguments += ["--shots", folder / "shots.json"]
         made = run_in_blender(folder, [str(argument) for argument in arguments], blender)
         if render is not None:
-            write_side_by_side(render, picture, clip, frame, video)
+            write_sheet(render, clip, rows, video)
     return dict(made, warnings=warnings + made["warnings"])
+
+
+def character_of(clip, body=None, face=None):
+    """The template of the character that a clip was captured for: the body and face that its settings name, or these."""
+    settings = clip.meta.get("settings", {})
+    body_file = load_body(body or settings.get("body", "open"))
+    name = face or settings.get("face", "none")
+    if name == "none":
+        return to_character_template(body_file)
+    model = load_face(name)
+    return full_body_template(body_file, model, bridge=model if name == "open" else load_face("open"))
 
 
 def scene_frame(clip, frame):
@@ -63,26 +82,5 @@ def scene_frame(clip, frame):
 
 def representative_frame(clip):
     """The valid frame nearest to the middle of the clip."""
-    seen = np.flatnonzero(clip.valid[:, 0])
-    return int(seen[np.argmin(np.abs(seen - clip.frame_count / 2))]) if len(seen) else clip.frame_count // 2
-
-
-def write_side_by_side(output, render, clip, frame, video):
-    """Writes a PNG: the video's frame, and the rendered character from the same camera over a dimmed copy of it.
-
-    The file appears whole or not at all. Raises `FileError`.
-    """
-    rendered = cv2.imread(str(render), cv2.IMREAD_UNCHANGED)
-    if rendered is None:
-        raise BlenderError("Blender made no picture: run it again, and report what it printed.")
-    height, width = rendered.shape[:2]
-    photo = np.full((height, width, 3), 160, np.uint8)
-    if video is not None:
-        try:
-            image = read_frame(video, clip.timestamps[frame])[1]
-            photo = cv2.cvtColor(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR)
-        except VideoError:
-            pass  # the video is a background only; the character stands over grey instead
-    opacity = rendered[..., 3:] / 255.0
-    over = rendered[..., :3] * opacity + 0.5 * photo * (1 - opacity)
-    write_whole(output, cv2.imencode(".png", np.hstack([photo, over.astype(np.uint8)]))[1].tobytes())
+    seen = clip.valid[:, 0].nonzero()[0]
+    return int(min(seen, key=lambda frame: abs(frame - clip.frame_count / 2), default=clip.frame_count // 2))

@@ -106,10 +106,20 @@ def add_blend(commands):
     )
     command.add_argument("clip", type=Path, metavar="CLIP.npz")
     command.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.blend")
-    command.add_argument("--render", type=Path, metavar="OUT.png", help="also render a picture beside the video's frame")
-    command.add_argument("--frame", type=int, help="which frame to render, from 0 (default: the middle)")
+    command.add_argument(
+        "--render", type=Path, metavar="OUT.png", help="also render a sheet: the video's frames beside the character"
+    )
+    command.add_argument(
+        "--frame", type=int, nargs="+", metavar="N", help="frames to render, from 0, a row each (default: one in the middle)"
+    )
+    command.add_argument(
+        "--close-up",
+        action=argparse.BooleanOptionalAction,
+        help="show the faces near, too (default: where they are large enough in the video)",
+    )
     command.add_argument("--video", type=Path, help="the video, if it has moved since the capture")
     command.add_argument("--body", metavar="open|FILE", help="the body model, if it has moved since the capture")
+    command.add_argument("--face", metavar="open|none|FILE", help="the face model, if it has moved since the capture")
     add_blender_choice(command)
     command.set_defaults(run=run_blend)
 
@@ -130,10 +140,12 @@ def run_blend(options):
         options.clip,
         options.output,
         body=options.body,
+        face=options.face,
         video=options.video,
         render=options.render,
         blender=options.blender,
-        frame=options.frame,
+        frames=options.frame,
+        close_up=options.close_up,
     )
     print_warnings(made["warnings"])
     print(f"Blend: {options.output} ({made['scene_frames']} frames at {made['fps']:.2f} fps, Blender {made['blender']})")

@@ -152,11 +152,10 @@ class BodyModel(nn.Module):
         return posed + translation[:, None], joints + translation[:, None]
 
 
-def to_character_template(file, expression_names=(), expressiondirs=None):
-    """The character that Blender builds from a body model: quads where the model has them, triangles otherwise.
+def to_character_template(file):
+    """The character that Blender builds from a body model alone: quads where the model has them, triangles otherwise.
 
-    file: `BodyModelFile`. expression_names [E], expressiondirs [E, V, 3] m: a face's expressions on this surface, if any.
-    Returns `CharacterTemplate`, its joints at betas = 0.
+    file: `BodyModelFile`. Returns `CharacterTemplate`, its joints at betas = 0. `full_body` gives it a face.
     """
     faces, texture_faces = (file.quads, file.quads_ft) if len(file.quads) else (file.f, file.ft)
     uv = file.vt[texture_faces] if len(file.vt) else np.zeros(faces.shape + (2,), np.float32)
@@ -170,7 +169,5 @@ def to_character_template(file, expression_names=(), expressiondirs=None):
         weights=file.weights,
         shapedirs=file.shapedirs,
         joint_shapedirs=file.joint_shapedirs.astype(np.float32),
-        expression_names=tuple(expression_names),
-        expressiondirs=expressiondirs,
         meta={"name": file.meta.get("name"), "licence": file.meta.get("licence"), "body_sha256": file.sha256},
     )

@@ -56,7 +56,10 @@ class CaptureClip:
     valid [T, 4]            body, left hand, right hand, face: captured in this frame. Elsewhere poses hold the last good
                             value (rest before the first) for readers that know no `valid`; nothing is invented.
     face_shape [S], face_expression [T, E], expression_names [E], face_albedo [A], face_illumination [T, 3, 9]
-                            3DMM parameters (Zhou et al. 2021 Eq. 3-5); S, E and A are 0 where no face model was solved
+                            parameters of the 3DMM named in meta (Zhou et al. 2021 Eq. 3-5): shape and albedo in standard
+                            deviations, one for the clip; the light by colour in linear RGB, second-order spherical
+                            harmonics of normals in the camera frame. Expression and light are zero where the face is not
+                            valid. S, E and A are 0 where no face model was solved.
     camera_matrix [3, 3]    px intrinsics; camera_to_world [4, 4] m
     image_size [2]          px (width, height) of the upright image
     person_box [T, 4]       px (left, top, right, bottom); zeros where nobody is seen

@@ -1,6 +1,6 @@
 """The character template: a rigged mesh that needs no body-model code to build, in the core's rest frame.
 
-The core writes one from any body model (SMPL-H schema); the add-on builds the Blender character from it.
+The core writes one from any body model (SMPL-H schema) and any face model (3DMM); the add-on builds the Blender character from it.
 """
 
 import json
@@ -11,7 +11,7 @@ import numpy as np
 from .npz_file import FileError, check_arrays, check_format, read_npz, write_npz
 
 FORMAT_NAME = "fullbody-character"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 _SCHEMA = {
     "vertices": ("f", ("V", 3)),
@@ -23,10 +23,26 @@ _SCHEMA = {
     "weights": ("f", ("V", "J")),
     "shapedirs": ("f", ("V", 3, "B")),
     "joint_shapedirs": ("f", ("J", 3, "B")),
+    "face_vertices": ("i", ("W",)),
+    "face_shapedirs": ("f", ("S", "W", 3)),
     "expression_names": ("U", ("E",)),
-    "expressiondirs": ("f", ("E", "V", 3)),
+    "expression_limits": ("f", ("E", 2)),
+    "expressiondirs": ("f", ("E", "W", 3)),
+    "albedo_mean": ("f", ("V", 3)),
+    "albedodirs": ("f", ("A", "V", 3)),
+    "body_skin": ("f", ("V",)),
+    "eyeballs": ("f", ("V",)),
     "meta": ("U", ()),
 }
+
+_HALF = ("face_shapedirs", "expressiondirs", "albedodirs", "body_skin", "eyeballs")
+"""Kept as float16 in a file: a full head has some ten million of these numbers."""
+
+_STEPS = {"shapedirs": 2.0**-18, "face_shapedirs": 2.0**-17, "expressiondirs": 2.0**-17, "albedodirs": 2.0**-13}
+"""Written are whole multiples of these (4 and 8 micrometres, a 30th of a grey level), which pack to half the size or less."""
+
+DEFAULT_SKIN = (0.45, 0.22, 0.14)
+"""Linear RGB of a character that no face model has coloured."""
 
 
 class CharacterError(FileError):
@@ -35,13 +51,17 @@ class CharacterError(FileError):
 
 @dataclass
 class CharacterTemplate:
-    """A rigged, morphable mesh in the rest frame (y up, x to the person's left, z forward; metres).
+    """A rigged, morphable, coloured mesh in the rest frame (y up, x to the person's left, z forward; metres).
 
     vertices [V, 3]; faces [F, N] with N = 3 or 4, where -1 pads a triangle among quads; uv [F, N, 2] per face corner
     joint_names [J], parents [J] (-1 for the root), joints [J, 3] at betas = 0, weights [V, J] that sum to 1
     shapedirs [V, 3, B] and joint_shapedirs [J, 3, B]: metres per unit of beta for the surface and for the joints
-    expression_names [E], expressiondirs [E, V, 3]: metres per unit of expression (E may be 0)
-    meta: dict with format, version, name, licence, and the sha256 of the body model it was made from
+    face_vertices [W]: the vertices that are the face's own, in the face model's order (W = 0: a body without one)
+    face_shapedirs [S, W, 3]: metres per standard deviation of the face's shape
+    expression_names [E], expression_limits [E, 2] (0..1 by default), expressiondirs [E, W, 3]: metres per unit of expression
+    albedo_mean [V, 3], albedodirs [A, V, 3]: linear RGB, and linear RGB per unit of albedo coefficient, of the whole surface
+    body_skin [V], eyeballs [V]: shares 0..1; skin outside the face, whose colour may be chosen by hand, and wet eyeballs
+    meta: dict with format, version, name, licence, and the sha256 of the models it was made from
     """
 
     vertices: np.ndarray
@@ -53,18 +73,53 @@ class CharacterTemplate:
     weights: np.ndarray
     shapedirs: np.ndarray
     joint_shapedirs: np.ndarray
+    face_vertices: np.ndarray = None
+    face_shapedirs: np.ndarray = None
     expression_names: tuple = ()
+    expression_limits: np.ndarray = None
     expressiondirs: np.ndarray = None
+    albedo_mean: np.ndarray = None
+    albedodirs: np.ndarray = None
+    body_skin: np.ndarray = None
+    eyeballs: np.ndarray = None
     meta: dict = field(default_factory=dict)
 
     def __post_init__(self):
-        if self.expressiondirs is None:
-            self.expressiondirs = np.zeros((len(self.expression_names), len(self.vertices), 3), np.float32)
+        count, expressions = len(self.vertices), len(self.expression_names)
+        if self.face_vertices is None:
+            self.face_vertices = np.zeros(0, np.int32)
+        own = len(self.face_vertices)
+        defaults = {
+            "face_shapedirs": np.zeros((0, own, 3), np.float32),
+            "expression_limits": np.tile(np.float32([0, 1]), (expressions, 1)),
+            "expressiondirs": np.zeros((expressions, own, 3), np.float32),
+            "albedo_mean": np.tile(np.float32(DEFAULT_SKIN), (count, 1)),
+            "albedodirs": np.zeros((0, count, 3), np.float32),
+            "body_skin": np.ones(count, np.float32),
+            "eyeballs": np.zeros(count, np.float32),
+        }
+        for name, default in defaults.items():
+            if getattr(self, name) is None:
+                setattr(self, name, default)
 
     def rest_joints(self, betas):
         """Joints [J, 3] m of the unposed body of shape `betas` [B]; fewer betas than B leave the rest at zero."""
         betas = np.asarray(betas, float)
         return self.joints + self.joint_shapedirs[..., : len(betas)] @ betas
+
+    def rest_surface(self, betas, shape=(), expression=()):
+        """Surface [V, 3] m of the unposed character of body shape `betas`, face `shape` and `expression`.
+
+        Of each, fewer coefficients than the template has leave the rest at zero.
+        """
+        betas = np.asarray(betas, float)
+        surface = self.vertices + self.shapedirs[..., : len(betas)] @ betas
+        surface[self.face_vertices] += _combine(shape, self.face_shapedirs) + _combine(expression, self.expressiondirs)
+        return surface
+
+    def albedo(self, coefficients):
+        """Reflectance [V, 3] in linear RGB of albedo coefficients (Zhou et al. 2021, Eq. 4); it may leave 0..1."""
+        return self.albedo_mean + _combine(coefficients, self.albedodirs)
 
     def save(self, path):
         """Writes the file whole or not at all. Raises `CharacterError`."""
@@ -73,7 +128,11 @@ class CharacterTemplate:
         values["joint_names"] = np.array(self.joint_names, dtype=str)
         values["expression_names"] = np.array(self.expression_names, dtype="U1" if not self.expression_names else str)
         arrays = {name: np.asarray(values[name]) for name in _SCHEMA}
-        arrays = {n: a.astype({"f": np.float32, "i": np.int32}.get(a.dtype.kind, a.dtype)) for n, a in arrays.items()}
+        kinds = {"f": np.float32, "i": np.int32}
+        for name, array in arrays.items():
+            if name in _STEPS and array.dtype.kind == "f":
+                array = np.rint(array / _STEPS[name]) * _STEPS[name]
+            arrays[name] = array.astype(np.float16 if name in _HALF else kinds.get(array.dtype.kind, array.dtype))
         try:
             _check(arrays)
             write_npz(path, arrays)
@@ -86,13 +145,24 @@ class CharacterTemplate:
         try:
             arrays = read_npz(path, "character template")
             meta = check_format(arrays, FORMAT_NAME, FORMAT_VERSION, "character template", path)
+            if meta["version"] < FORMAT_VERSION:
+                raise CharacterError(
+                    f"{path} is of an older format ({meta['version']}; this one reads {FORMAT_VERSION}): make it again."
+                )
             _check(arrays)
         except FileError as error:
             raise CharacterError(str(error)) from error
-        values = dict(arrays, meta=meta)
+        values = {name: array.astype(np.float32) if name in _HALF else array for name, array in arrays.items()}
+        values["meta"] = meta
         for name in ("joint_names", "expression_names"):
             values[name] = tuple(str(item) for item in arrays[name])
         return cls(**values)
+
+
+def _combine(coefficients, directions):
+    """Sum [X, 3] of directions [K, X, 3] by coefficients of at most K."""
+    coefficients = np.asarray(coefficients, float)
+    return np.tensordot(coefficients, directions[: len(coefficients)], 1)
 
 
 def _check(arrays):
@@ -106,3 +176,14 @@ def _check(arrays):
         raise CharacterError("The character template's parents are not one tree with parents first.")
     if not np.allclose(arrays["weights"].sum(1), 1, atol=1e-4):
         raise CharacterError("The character template's weights do not sum to one at every vertex.")
+    own, limits = arrays["face_vertices"], arrays["expression_limits"]
+    if len(own) and (own.min() < 0 or own.max() >= sizes["V"] or len(np.unique(own)) < len(own)):
+        raise CharacterError("The character template's face_vertices are not some of its vertices, each once.")
+    if (limits[:, 0] > 0).any() or (limits[:, 1] < 0).any():
+        raise CharacterError("The character template's expression_limits leave out the face at rest.")
+    names = arrays["expression_names"]
+    if len(np.unique(names)) < len(names):
+        raise CharacterError("The character template has an expression twice.")
+    for name in ("body_skin", "eyeballs"):
+        if arrays[name].min() < 0 or arrays[name].max() > 1:
+            raise CharacterError(f"The character template's {name} should be shares from 0 to 1.")

@@ -38,7 +38,9 @@ def rotation_frames(armature, bone):
     return np.zeros(0) if curve is None else curve[:, 0]
 
 
-_COUNTED = ("objects", "meshes", "armatures", "actions", "cameras", "materials", "collections", "images", "shape_keys")
+_COUNTED = (
+    "objects", "meshes", "armatures", "actions", "cameras", "materials", "collections", "images", "shape_keys", "node_groups",
+)  # fmt: skip
 
 
 def contents():
@@ -50,3 +52,12 @@ def contents():
         "settings": settings,
         "camera": scene.camera,
     }
+
+
+def evaluated_colours(mesh_object, name="Albedo"):
+    """The colour attribute [V, 4] of a mesh object after its modifiers, and its (type, domain)."""
+    evaluated = mesh_object.evaluated_get(bpy.context.evaluated_depsgraph_get())
+    attribute = evaluated.data.attributes[name]
+    colours = np.empty(4 * len(evaluated.data.vertices), np.float32)
+    attribute.data.foreach_get("color", colours)
+    return colours.reshape(-1, 4), (attribute.data_type, attribute.domain)

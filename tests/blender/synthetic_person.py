@@ -42,8 +42,11 @@ def rest_joints():
     return np.array([places[name] for name in JOINT_NAMES]) + (0.003, 0.05, 0.02)
 
 
-def make_template(seed=0, beta_count=16, expression_names=()):
-    """A box along every bone, blended with its parent near the joint, and smooth random shape directions."""
+def make_template(seed=0, beta_count=16, expression_names=(), shapes=0, albedos=0):
+    """A box along every bone, blended with its parent near the joint, and smooth random shape directions.
+
+    Where it has expressions, shapes or colours of a face, half of its vertices are the face's own, in no order.
+    """
     rng = np.random.default_rng(seed)
     joints = rest_joints()
     vertices, faces, weights = [], [], []
@@ -59,6 +62,9 @@ def make_template(seed=0, beta_count=16, expression_names=()):
     # Affine fields of the rest place: what moves a vertex moves the joint in the same place alike.
     fields = rng.normal(0, 0.01, (beta_count, 3, 3))
     shifts = rng.normal(0, 0.003, (beta_count, 3))
+    own = rng.permutation(len(vertices))[: len(vertices) // 2 if expression_names or shapes or albedos else 0]
+    skin, eyeballs = np.ones(len(vertices)), np.zeros(len(vertices))
+    skin[own], eyeballs[vertices[:, 1] > 0.6] = 0, len(own) > 0
     return CharacterTemplate(
         vertices=vertices,
         faces=faces,
@@ -69,9 +75,16 @@ def make_template(seed=0, beta_count=16, expression_names=()):
         weights=np.array(weights),
         shapedirs=np.einsum("bij,vj->vib", fields, vertices) + shifts.T,
         joint_shapedirs=np.einsum("bij,vj->vib", fields, joints) + shifts.T,
+        face_vertices=own,
+        face_shapedirs=rng.normal(0, 0.002, (shapes, len(own), 3)),
         expression_names=tuple(expression_names),
-        expressiondirs=rng.normal(0, 0.002, (len(expression_names), len(vertices), 3)),
-        meta={"name": "box person"},
+        expression_limits=np.tile([0.0, 1.5], (len(expression_names), 1)),
+        expressiondirs=rng.normal(0, 0.002, (len(expression_names), len(own), 3)),
+        albedo_mean=rng.uniform(0.2, 0.6, (len(vertices), 3)),
+        albedodirs=rng.normal(0, 0.05, (albedos, len(vertices), 3)),
+        body_skin=skin,
+        eyeballs=eyeballs,
+        meta={"name": "box person", "face_sha256": "face"},
     )
 
 
@@ -134,6 +147,9 @@ def make_clip(
         person_box=np.zeros((frames, 4)),
         face_expression=0.5 + 0.5 * np.tanh(_smooth(rng, timestamps, len(expression_names), 1.0)),
         expression_names=tuple(expression_names),
+        face_shape=rng.normal(0, 1, len(template.face_shapedirs)),
+        face_albedo=rng.normal(0, 1, len(template.albedodirs)),
+        meta={"models": {"face": "face"}} if len(template.face_vertices) else {},
     )
     joints = posed_joints(template, clip)
     clip.joints_camera = (joints - camera_to_world[:3, 3]) @ camera_to_world[:3, :3]
@@ -163,9 +179,8 @@ def posed_vertices(template, clip, frame):
     """Vertices in the world [V, 3] m by plain linear blend skinning, one captured frame."""
     betas = shape_values(template, clip)
     rest = template.rest_joints(betas)
-    vertices = template.vertices + template.shapedirs @ betas
-    if template.expression_names:
-        vertices = vertices + np.einsum("e,evi->vi", clip.face_expression[frame], template.expressiondirs)
+    expression = clip.face_expression[frame] if template.expression_names else ()
+    vertices = template.rest_surface(betas, clip.face_shape, expression)
     joints, orientations = forward_kinematics(rest, axis_angle_to_matrix(clip.poses[frame].reshape(52, 3)), PARENTS)
     moved = np.einsum("jab,vjb->vja", orientations, vertices[:, None] - rest) + joints
     return np.einsum("vj,vja->va", template.weights, moved) + clip.trans[frame]

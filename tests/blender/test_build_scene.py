@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import bpy
 import numpy as np
@@ -28,6 +29,8 @@ def folder(tmp_path, scene):
     template.save(tmp_path / "person.npz")
     clip.save(tmp_path / "walk.npz")
     write_movie(tmp_path / "film.mp4", scene)
+    late = [{"frame": 99, "path": str(tmp_path / "out" / "late.png"), "width": 100, "box": None}]
+    (tmp_path / "late.json").write_text(json.dumps(late))
     (tmp_path / "out").mkdir()
     return tmp_path
 
@@ -75,6 +78,33 @@ def test_writes_a_blend_and_pictures(staged, folder):
     assert solid[359 - rows[inside].astype(int), columns[inside].astype(int)].mean() > 0.7
 
 
+def test_further_pictures_show_a_part_of_the_frame(staged, folder):
+    """The part is what the whole picture has there, only larger."""
+    box = [0.3, 0.1, 0.7, 0.9]
+    shots = [
+        {"frame": 12, "path": str(folder / "out" / "whole.png"), "width": 400, "box": None},
+        {"frame": 12, "path": str(folder / "out" / "part.png"), "width": 320, "box": box},
+        {"frame": 30, "path": str(folder / "out" / "last.png"), "width": 100, "box": None},
+    ]
+    (folder / "shots.json").write_text(json.dumps(shots))
+    done = build_scene(staged, folder, "--shots", "shots.json")
+    assert done.returncode == 0, done.stderr
+    pictures = {}
+    for shot in shots:
+        image = bpy.data.images.load(shot["path"])
+        pictures[Path(shot["path"]).stem] = np.array(image.pixels[:]).reshape(image.size[1], image.size[0], 4)[::-1, :, 3]
+    assert pictures["whole"].shape == (225, 400) and pictures["last"].shape == (56, 100)
+    height, width = pictures["part"].shape
+    assert (width, height) == pytest.approx((320, 360), abs=1)
+    rows, columns = (np.arange(225) + 0.5) / 225, (np.arange(400) + 0.5) / 400
+    rows, columns = rows[(rows > box[1]) & (rows < box[3])], columns[(columns > box[0]) & (columns < box[2])]
+    part_rows, part_columns = (rows - box[1]) / (box[3] - box[1]), (columns - box[0]) / (box[2] - box[0])
+    part = pictures["part"][np.ix_((part_rows * height).astype(int), (part_columns * width).astype(int))]
+    whole = pictures["whole"][np.ix_((rows * 225).astype(int), (columns * 400).astype(int))]
+    solid, seen = whole > 0.5, part > 0.5
+    assert solid.mean() > 0.02 and (solid & seen).sum() / (solid | seen).sum() > 0.85
+
+
 def test_runs_as_a_file_after_blenders_own_arguments(staged, folder):
     done = build_scene(staged, folder, as_file=True)
     assert done.returncode == 0, done.stderr
@@ -89,6 +119,7 @@ def test_runs_as_a_file_after_blenders_own_arguments(staged, folder):
         (["--template", "walk.npz"], "not a character template"),
         (["--render", "out/walk.png", "--render-frame", "31"], "Frame 31"),
         (["--out", "nowhere/walk.blend"], "no such folder"),
+        (["--shots", "late.json"], "Frame 99"),
     ],
 )
 def test_a_failure_is_a_failure_and_leaves_nothing(staged, folder, arguments, words):

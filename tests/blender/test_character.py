@@ -3,7 +3,7 @@ import bpy
 import numpy as np
 import pytest
 from fullbody_mocap import axes
-from fullbody_mocap.character import bone_rest, build_character, fitting_betas
+from fullbody_mocap.character import FACE_PROPERTY, IDENTITY_KEY, bone_rest, build_character, fitting_betas
 from fullbody_mocap.contract.character import CharacterError
 from fullbody_mocap.contract.skeleton import JOINT_NAMES, PARENTS
 from fullbody_mocap.stage import evaluated_vertices
@@ -11,8 +11,9 @@ from scene_reading import contents
 from synthetic_person import make_template
 
 
-def build(scene, template, betas):
-    return build_character(template, betas, name="Person", collection=scene.collection, view_layer=bpy.context.view_layer)
+def build(scene, template, betas, **face):
+    view_layer = bpy.context.view_layer
+    return build_character(template, betas, name="Person", collection=scene.collection, view_layer=view_layer, **face)
 
 
 @pytest.fixture
@@ -33,10 +34,26 @@ def test_bones_rest_at_the_joints_of_the_shape(scene, betas):
 
 
 def test_mesh_at_rest_is_the_shaped_template(scene, betas):
-    template = make_template(expression_names=("smile", "jawOpen"))
-    character = build(scene, template, betas)
+    template = make_template(expression_names=("smile", "jawOpen"), shapes=5, albedos=10)
+    shape = np.random.default_rng(6).normal(size=5)
+    for face in ({}, {"face_shape": shape}, {"face_shape": shape, "face_albedo": np.ones(10)}):
+        character = build(scene, template, betas, **face)
+        vertices = evaluated_vertices(character.mesh, bpy.context.evaluated_depsgraph_get())
+        expected = template.rest_surface(betas, face.get("face_shape", ()))
+        assert np.abs(vertices - axes.rest_to_scene(expected)).max() < 1e-5
+
+
+def test_face_identity_is_one_key_and_a_dial(scene, betas):
+    template = make_template(shapes=5, albedos=3)
+    shape = np.random.default_rng(6).normal(size=5)
+    character = build(scene, template, betas, face_shape=shape, face_albedo=np.ones(3))
+    key = character.shape_keys.key_blocks[IDENTITY_KEY]
+    assert (key.value, key.slider_min, key.slider_max) == (1, 0, 2)
+    assert list(character.mesh[FACE_PROPERTY]["shape"]) == shape.tolist()
+    assert list(character.mesh[FACE_PROPERTY]["albedo"]) == [1, 1, 1]
+    key.value = 2.0
     vertices = evaluated_vertices(character.mesh, bpy.context.evaluated_depsgraph_get())
-    assert np.abs(vertices - axes.rest_to_scene(template.vertices + template.shapedirs @ betas)).max() < 1e-5
+    assert np.abs(vertices - axes.rest_to_scene(template.rest_surface(betas, 2 * shape))).max() < 1e-5
 
 
 def test_shape_keys(scene, betas):
@@ -45,10 +62,10 @@ def test_shape_keys(scene, betas):
     assert list(keys.keys()) == ["Basis"] + [f"beta_{number:02d}" for number in range(16)] + ["smile"]
     assert np.allclose([keys[f"beta_{number:02d}"].value for number in range(16)], betas, atol=1e-6)
     assert (keys["beta_00"].slider_min, keys["beta_00"].slider_max) == (-10, 10)
-    assert keys["smile"].value == 0
+    assert (keys["smile"].value, keys["smile"].slider_min, keys["smile"].slider_max) == (0, 0, 1.5)
     co = np.empty(3 * len(template.vertices), np.float32)
     keys["smile"].points.foreach_get("co", co)
-    assert np.allclose(co.reshape(-1, 3), axes.rest_to_scene(template.vertices + template.expressiondirs[0]), atol=1e-6)
+    assert np.allclose(co.reshape(-1, 3), axes.rest_to_scene(template.rest_surface([], (), [1.0])), atol=1e-6)
 
 
 def test_weights_uv_and_faces(scene):
@@ -69,6 +86,15 @@ def test_weights_uv_and_faces(scene):
     assert np.allclose(uv.reshape(-1, 2), template.uv[template.faces >= 0], atol=1e-6)
     assert not mesh.validate()
     assert [material.name for material in mesh.materials] == ["Skin", "Clothes"]
+
+
+def test_eyeballs_are_wet(scene):
+    template = make_template(shapes=1)
+    mesh = build(scene, template, np.zeros(16)).mesh.data
+    assert [material.name.split(".")[0] for material in mesh.materials] == ["Skin", "Clothes", "Eyes"]
+    marked = np.array([polygon.material_index == 2 for polygon in mesh.polygons])
+    share = np.array([np.mean(template.eyeballs[face[face >= 0]]) for face in template.faces])
+    assert marked.any() and np.array_equal(marked, share > 0.5)
 
 
 def test_left_is_left_and_front_is_front(scene):
@@ -114,6 +140,17 @@ def test_what_cannot_be_built_is_refused_before_anything_is_made(scene, spoil, b
     before = contents()
     with pytest.raises(CharacterError, match=words):
         build(scene, template, betas)
+    assert contents() == before
+
+
+@pytest.mark.parametrize(
+    "face, words", [({"face_shape": [1.0] * 4}, "shape has 4"), ({"face_albedo": [1.0]}, "colour has 1")]
+)
+def test_a_face_of_another_size_is_refused_before_anything_is_made(scene, face, words):
+    template = make_template(shapes=5, albedos=3)
+    before = contents()
+    with pytest.raises(CharacterError, match=words):
+        build(scene, template, np.zeros(16), **face)
     assert contents() == before
 
 

@@ -2,16 +2,17 @@
 import bpy
 import numpy as np
 import pytest
+from fullbody_mocap.character import FACE_PROPERTY, IDENTITY_KEY
 from fullbody_mocap.importer import import_capture, source_video
 from fullbody_mocap.keyframes import Timing
 from fullbody_mocap.panels import captured_armature
-from scene_reading import contents, joints_over, rotation_frames
+from scene_reading import contents, evaluated_colours, joints_over, rotation_frames
 from synthetic_person import make_clip, make_template, posed_joints
 
 
 @pytest.fixture
 def files(tmp_path):
-    template = make_template(expression_names=("smile",))
+    template = make_template(expression_names=("smile",), shapes=4, albedos=10)
     clip = make_clip(template, frames=60, fps=60.0, expression_names=("smile",))
     template.save(tmp_path / "person.npz")
     clip.save(tmp_path / "walk.npz")
@@ -109,6 +110,28 @@ def test_another_body_model_is_a_warning(scene, files, captured, built, warned):
     clip.meta, template.meta = {"models": {"body": captured}}, {"body_sha256": built}
     imported = import_capture(clip, template, Timing(30.0), name="Walk", scene=scene, view_layer=bpy.context.view_layer)
     assert any("another body model" in warning for warning in imported.warnings) == warned
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda clip, template: None, None),
+        (lambda clip, template: clip.meta.update(models={"face": "other"}), "another face model"),
+        (lambda clip, template: clip.meta.update(models={}), None),
+        (lambda clip, template: setattr(clip, "face_shape", np.ones(7)), "another face model"),
+        (lambda clip, template: template.__dict__.update(vars(make_template())), "no face of its own"),
+    ],
+)
+def test_a_face_of_another_model_is_a_warning_and_left_out(scene, change, words):
+    template = make_template(shapes=3, albedos=9)
+    clip = make_clip(template, frames=5)
+    change(clip, template)
+    imported = import_capture(clip, template, Timing(30.0), name="Walk", scene=scene, view_layer=bpy.context.view_layer)
+    assert [words in warning for warning in imported.warnings] == ([True] if words else [])
+    character = imported.character
+    assert (IDENTITY_KEY in character.shape_keys.key_blocks) == (words is None) == (FACE_PROPERTY in character.mesh)
+    shown = template.albedo(() if words else clip.face_albedo)
+    assert np.abs(evaluated_colours(character.mesh)[0][:, :3] - shown).max() < 1e-5
 
 
 def test_source_video_is_looked_for_beside_the_capture_first(files):

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from fullbody_mocap.character import build_character
 from fullbody_mocap.contract.skeleton import JOINT_NAMES
-from fullbody_mocap.keyframes import Timing, Track, animate_character, sample_valid, scene_fps, set_scene_fps, write_tracks
+from fullbody_mocap.keyframes import Timing, animate_character, sample_valid, scene_fps, set_scene_fps
 from fullbody_mocap.stage import evaluated_vertices
+from fullbody_mocap.tracks import Track, write_tracks
 from scene_reading import curves_of, joints_over, rotation_frames
 from synthetic_person import make_clip, make_template, posed_joints, posed_vertices
 
@@ -16,7 +17,10 @@ EXPRESSIONS = ("smile", "jawOpen")
 
 def animate(scene, clip, template, fps=30.0, resample=True):
     view_layer = bpy.context.view_layer
-    character = build_character(template, clip.betas, name="Person", collection=scene.collection, view_layer=view_layer)
+    face = {"face_shape": clip.face_shape, "face_albedo": clip.face_albedo}
+    character = build_character(
+        template, clip.betas, name="Person", collection=scene.collection, view_layer=view_layer, **face
+    )
     timing = Timing(fps, 1, resample)
     animate_character(clip, character, timing, name="Clip")
     return character, timing
@@ -34,7 +38,7 @@ def test_posed_joints_agree_with_plain_forward_kinematics(scene):
 
 
 def test_posed_mesh_agrees_with_plain_skinning(scene):
-    template = make_template(expression_names=EXPRESSIONS)
+    template = make_template(expression_names=EXPRESSIONS, shapes=6, albedos=9)
     clip = make_clip(template, frames=30, seed=4, expression_names=EXPRESSIONS)
     character, _ = animate(scene, clip, template)
     errors = []

@@ -46,9 +46,16 @@ def make_clip(**changes):
 
 
 def make_template(**changes):
-    """Two triangles and a quad over two joints, in which every field says something."""
+    """Two triangles and a quad over two joints, three vertices the face's, in which every field says something.
+
+    Numbers that the file keeps in steps are whole steps.
+    """
     rng = np.random.default_rng(1)
     weights = rng.random((5, 2))
+
+    def steps(of, *shape):
+        return of * rng.integers(-1000, 1000, shape)
+
     values = dict(
         vertices=rng.normal(size=(5, 3)),
         faces=np.array([[0, 1, 2, -1], [0, 2, 3, -1], [1, 2, 3, 4]]),
@@ -57,10 +64,17 @@ def make_template(**changes):
         parents=np.array([-1, 0]),
         joints=rng.normal(size=(2, 3)),
         weights=weights / weights.sum(1, keepdims=True),
-        shapedirs=rng.normal(size=(5, 3, 4)),
+        shapedirs=steps(2.0**-18, 5, 3, 4),
         joint_shapedirs=rng.normal(size=(2, 3, 4)),
+        face_vertices=np.array([4, 0, 2]),
+        face_shapedirs=steps(2.0**-17, 2, 3, 3),
         expression_names=("jawOpen",),
-        expressiondirs=rng.normal(size=(1, 5, 3)),
+        expression_limits=np.array([[-0.5, 1.5]]),
+        expressiondirs=steps(2.0**-17, 1, 3, 3),
+        albedo_mean=rng.random((5, 3)),
+        albedodirs=steps(2.0**-13, 6, 5, 3),
+        body_skin=rng.integers(0, 9, 5) / 8,
+        eyeballs=rng.integers(0, 9, 5) / 8,
         meta={"name": "thing", "licence": "CC0-1.0"},
     )
     return CharacterTemplate(**{**values, **changes})
@@ -180,8 +194,8 @@ def test_rest_joints_of_a_template():
 
 @both_kinds
 def test_a_newer_version_is_refused_with_what_to_do(make, error_type, path):
-    write_npz(path, edited_meta(arrays_of(make(), path), version=2))
-    message = assert_refused(make, error_type, path, "format 2")
+    write_npz(path, edited_meta(arrays_of(make(), path), version=3))
+    message = assert_refused(make, error_type, path, "format 3")
     assert "update the add-on" in message
 
 
@@ -313,7 +327,8 @@ CAPTURE_KEYS = [
 ]  # fmt: skip
 TEMPLATE_KEYS = [
     "vertices", "faces", "uv", "joint_names", "parents", "joints", "weights", "shapedirs", "joint_shapedirs",
-    "expression_names", "expressiondirs", "meta",
+    "face_vertices", "face_shapedirs", "expression_names", "expression_limits", "expressiondirs", "albedo_mean", "albedodirs",
+    "body_skin", "eyeballs", "meta",
 ]  # fmt: skip
 each_key = pytest.mark.parametrize(
     "make, error_type, name",
@@ -348,7 +363,7 @@ def test_a_wrong_shape_is_refused(make, error_type, path, name):
     wrong = {"one axis more": array[..., None]}
     if array.ndim:
         wrong["one axis less"] = array[0]
-        if name not in ("face_shape", "face_albedo"):  # of these any length is good
+        if name not in ("face_shape", "face_albedo", "face_shapedirs", "albedodirs"):  # of these any length is good
             wrong["one entry more"] = np.concatenate([array, array[:1]])
             wrong["one entry less"] = array[:-1]
     for array in wrong.values():
@@ -380,6 +395,7 @@ FLOATS = [
     for name in keys
     if name
     not in ("gender", "keypoint_names", "valid", "expression_names", "image_size", "meta", "faces", "joint_names", "parents")
+    and name != "face_vertices"
 ]
 
 
@@ -412,7 +428,9 @@ def assert_save_and_load_refuse(path, make, error_type, match, **changes):
 
 @pytest.mark.parametrize("times", [[0, 1, 1, 2, 3], [0, 1, 0.5, 2, 3], [4, 3, 2, 1, 0]])
 def test_timestamps_must_increase(path, times):
-    assert_save_and_load_refuse(path, make_clip, CaptureError, "timestamps do not increase", timestamps=np.array(times, float))
+    assert_save_and_load_refuse(
+        path, make_clip, CaptureError, "timestamps do not increase", timestamps=np.array(times, float)
+    )
 
 
 def test_a_clip_of_no_frames_is_refused(path):
@@ -483,6 +501,67 @@ def test_weights_must_sum_to_one(path):
     weights = np.array(make_template().weights, np.float32)
     weights[3] *= 1.01
     assert_save_and_load_refuse(path, make_template, CharacterError, "weights do not sum to one", weights=weights)
+
+
+@pytest.mark.parametrize("own", [[4, 0, 5], [4, 0, -1], [4, 0, 4]], ids=["beyond the last", "below the first", "twice"])
+def test_face_vertices_are_some_of_the_vertices_each_once(path, own):
+    assert_save_and_load_refuse(path, make_template, CharacterError, "face_vertices", face_vertices=np.array(own, np.int32))
+
+
+@pytest.mark.parametrize(
+    "name, values, words",
+    [
+        ("expression_limits", [[0.1, 1.0]], "leave out the face at rest"),
+        ("expression_limits", [[0.0, -0.1]], "leave out the face at rest"),
+        ("body_skin", [0, 0, 0, 0, 1.1], "body_skin should be shares"),
+        ("eyeballs", [0, -0.1, 0, 0, 0], "eyeballs should be shares"),
+    ],
+)
+def test_limits_and_shares_make_sense(path, name, values, words):
+    kind = np.float16 if name != "expression_limits" else np.float32
+    assert_save_and_load_refuse(path, make_template, CharacterError, words, **{name: np.array(values, kind)})
+
+
+def test_an_expression_is_there_once(path):
+    changes = {
+        "expression_names": ("jawOpen", "jawOpen"),
+        "expression_limits": np.zeros((2, 2), np.float32),
+        "expressiondirs": np.zeros((2, 3, 3), np.float16),
+    }
+    assert_save_and_load_refuse(path, make_template, CharacterError, "an expression twice", **changes)
+
+
+def test_a_template_of_the_first_version_says_what_to_do(path):
+    arrays = edited_meta(arrays_of(make_template(), path), version=1)
+    write_npz(path, arrays)
+    message = assert_refused(make_template, CharacterError, path, "older format")
+    assert "make it again" in message
+
+
+def test_directions_are_kept_to_a_few_micrometres(path):
+    """And colours to a fraction of a grey level: it is what makes the file of a full head a third of the size."""
+    rng = np.random.default_rng(2)
+    template = make_template(shapedirs=rng.normal(0, 0.02, (5, 3, 4)), face_shapedirs=rng.normal(0, 0.001, (2, 3, 3)))
+    template.albedodirs = rng.normal(0, 0.02, (6, 5, 3))
+    template.save(path)
+    read = CharacterTemplate.load(path)
+    for name, error in (("shapedirs", 2e-6), ("face_shapedirs", 4e-6), ("albedodirs", 1 / 255 / 40)):
+        difference = np.abs(getattr(read, name) - getattr(template, name)).max()
+        assert 0 < difference < error, name
+
+
+def test_surface_and_colour_are_linear_in_their_coefficients():
+    template = make_template()
+    betas, shape, albedo = [1.0, -2.0], [0.5, 2.0], [1.0, 0, 0, 0, 0, -3.0]
+    surface = template.rest_surface(betas, shape, [0.7])
+    expected = template.vertices + template.shapedirs[..., 0] - 2 * template.shapedirs[..., 1]
+    for number, vertex in enumerate([4, 0, 2]):
+        expected[vertex] += 0.5 * template.face_shapedirs[0, number] + 2 * template.face_shapedirs[1, number]
+        expected[vertex] += 0.7 * template.expressiondirs[0, number]
+    np.testing.assert_allclose(surface, expected, atol=1e-12)
+    expected = template.albedo_mean + template.albedodirs[0] - 3 * template.albedodirs[5]
+    np.testing.assert_allclose(template.albedo(albedo), expected, atol=1e-12)
+    np.testing.assert_array_equal(template.rest_surface([]), template.vertices)
 
 
 @pytest.mark.parametrize("parents", [[0, 0], [-1, -1], [-1, 1], [-1, 2], [1, -1]])

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Keyframes in bulk, for whatever is animated.
+
+Nothing here knows of captures, so that a live recording or a retargeted motion is written by the same code.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+CONSTANT, LINEAR = 0, 1
+"""Keyframe interpolation as `foreach_set` takes it."""
+
+
+@dataclass(frozen=True)
+class Track:
+    """One animated property: its RNA path, scene frames [N], values [N, C] (one curve a column), and its group's name."""
+
+    data_path: str
+    frames: np.ndarray
+    values: np.ndarray
+    group: str
+    interpolation: int = LINEAR
+
+
+def write_tracks(tracks, animated, action):
+    """Writes tracks as curves of `action` for the datablock `animated`, which then plays them. Empty ones are left out.
+
+    Keys that a curve has already stay, but for those on the same frames.
+    """
+    tracks = [track for track in tracks if len(track.frames)]
+    if not tracks:
+        return
+    curves, groups = _curves_for(animated, action)
+    for track in tracks:
+        group = groups.get(track.group) or groups.new(track.group)
+        for column in range(track.values.shape[1]):
+            curve = curves.find(track.data_path, index=column)
+            if curve is None:
+                curve = curves.new(track.data_path, index=column)
+                curve.group = group
+            _write_curve(curve, track.frames, track.values[:, column], track.interpolation)
+
+
+def _write_curve(curve, frames, values, interpolation):
+    # float32 is what Blender stores; doubles would be converted one by one, several times slower.
+    points = np.stack([frames, values], -1).astype(np.float32)
+    if len(curve.keyframe_points):
+        earlier = np.empty(2 * len(curve.keyframe_points), np.float32)
+        curve.keyframe_points.foreach_get("co", earlier)
+        earlier = earlier.reshape(-1, 2)
+        points = np.concatenate([earlier[~np.isin(earlier[:, 0], points[:, 0])], points])
+        points = points[np.argsort(points[:, 0])]
+        curve.keyframe_points.clear()
+    curve.keyframe_points.add(len(points))
+    curve.keyframe_points.foreach_set("co", points.ravel())
+    curve.keyframe_points.foreach_set("interpolation", np.full(len(points), interpolation, np.int32))
+    curve.update()
+
+
+def _curves_for(animated, action):
+    """The curves and groups of `action` that drive `animated`, made if need be: the only code that knows action slots.
+
+    An action assigned without a slot animates nothing and says nothing, so both are always set.
+    """
+    animation = animated.animation_data or animated.animation_data_create()
+    slot = animation.action_slot if animation.action == action else None
+    slot = slot or action.slots.new(id_type=animated.id_type, name=animated.name)
+    layer = action.layers[0] if action.layers else action.layers.new("Layer")
+    strip = layer.strips[0] if layer.strips else layer.strips.new(type="KEYFRAME")
+    animation.action = action
+    animation.action_slot = slot
+    channels = strip.channelbag(slot, ensure=True)
+    return channels.fcurves, channels.groups
