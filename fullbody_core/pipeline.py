@@ -15,6 +15,8 @@ from .contract.capture import CaptureClip
 from .contract.frames import matrix_to_axis_angle
 from .contract.skeleton import JOINT_NAMES, full_keypoint_names
 from .detect.keypoints import SEEN, Keypoints
+from .face.load_face import load_face
+from .face.solve_face import solve_face
 from .ground import stand_on_floor
 from .ik.analytic import AnalyticSolver
 from .ik.bone_lengths import fit_shape, measure_bones
@@ -33,23 +35,26 @@ class CaptureFailure(ValueError):
 @dataclass(frozen=True)
 class CaptureSettings:
     """detector: 'auto', 'mediapipe' or 'detnet'; detector_weights: paths of DetNet's files, by default the shipped ones; ik:
-    'auto', 'iknet' or 'analytic'; fov: degrees across the longer side; body: 'open' or a body file; smooth: One-Euro."""
+    'auto', 'iknet' or 'analytic'; fov: degrees across the longer side; body: 'open' or a body file; face: 'open', 'none' or a
+    face file; smooth: One-Euro."""
 
     detector: str = "auto"
     detector_weights: tuple = ()
     ik: str = "auto"
     fov: float = DEFAULT_FOV
     body: str = "open"
+    face: str = "open"
     smooth: bool = True
 
 
 def capture(path, settings=CaptureSettings(), progress=lambda frames, **_: frames):
     """Captures the person in a video file.
 
-    progress wraps the iterator over frames (tqdm does). Returns (CaptureClip, list of warnings). Raises `VideoError` for an
-    unusable video, `BodyModelError` for an unusable body and `CaptureFailure` when nobody is found.
+    progress wraps each iterator over frames (tqdm does). Returns (CaptureClip, list of warnings). Raises `VideoError` for an
+    unusable video, `BodyModelError` or `FaceModelError` for an unusable model and `CaptureFailure` when nobody is found.
     """
     body = load_body(settings.body)
+    face_model = None if settings.face == "none" else load_face(settings.face)
     video = open_video(path)
     matrix = camera_matrix(video.image_size, settings.fov)
     with closing(make_detector(settings)) as detector:
@@ -57,6 +62,9 @@ def capture(path, settings=CaptureSettings(), progress=lambda frames, **_: frame
         timestamps, seen = detect_keypoints(video, detector, progress)
     valid = decide_valid(seen)
     keypoints = turn_to_camera(seen, matrix)
+    if face_model is not None:
+        face = solve_face(seen, video, timestamps, matrix, face_model, progress)
+        valid, keypoints = valid_with_face(valid, face), turn_head(keypoints, face)
     betas, keypoints = estimate_shape(keypoints, body)
     skeleton = RestSkeleton.of_body(body, betas)
     if settings.smooth:
@@ -80,6 +88,8 @@ def capture(path, settings=CaptureSettings(), progress=lambda frames, **_: frame
         "settings": asdict(settings) | {"detector_weights": [*map(str, settings.detector_weights)]},
         "warnings": notes + list(video.warnings),
     }
+    if face_model is not None:
+        add_face(clip, face, face_model, settings.face)
     return clip, notes + list(video.warnings)
 
 
@@ -162,6 +172,26 @@ def turn_to_camera(keypoints, matrix):
 
 def _turn(points, rotation):
     return points @ np.swapaxes(rotation, -1, -2)
+
+
+def valid_with_face(valid, face):
+    """`valid` [T, 4], the face only where its `FaceMotion` is."""
+    return np.column_stack([valid[:, :3], valid[:, 3] & face.valid])
+
+
+def turn_head(keypoints, face):
+    """The keypoints with the head turned as the fitted face is: all of its points say more than the mesh's outline."""
+    return replace(keypoints, head_rotation=np.where(face.valid[:, None, None], face.rotation, keypoints.head_rotation))
+
+
+def add_face(clip, face, model, file):
+    """Adds a `FaceMotion` to the clip: nothing in a frame where the face is not valid, not even the last good value."""
+    shown = clip.valid[:, 3]
+    clip.face_shape, clip.face_albedo, clip.expression_names = face.shape, face.albedo, tuple(model.expression_names)
+    clip.face_expression = np.where(shown[:, None], face.expression, 0.0)
+    clip.face_illumination = np.where(shown[:, None, None], face.illumination, 0.0)
+    clip.meta["models"]["face"] = model.sha256
+    clip.meta["face"] = {"name": model.meta.get("name", ""), "licence": model.meta.get("licence", ""), "file": file}
 
 
 def estimate_shape(keypoints, body):

@@ -31,8 +31,8 @@ def make_folder(path):
 def progress_bar(label, unit="frame"):
     """A function that wraps an iterator of frames in a progress bar (none where the output is not a terminal)."""
 
-    def wrap(frames, total=None):
-        return tqdm(frames, total=total, desc=label, unit=unit, disable=None)
+    def wrap(frames, total=None, what=label):
+        return tqdm(frames, total=total, desc=what, unit=unit, disable=None)
 
     return wrap
 
@@ -59,6 +59,8 @@ def add_capture_settings(command):
     help_fov = f"field of view in degrees across the longer side of the picture (default {DEFAULT_FOV:g})"
     command.add_argument("--fov", type=float, default=DEFAULT_FOV, metavar="DEG", help=help_fov)
     command.add_argument("--body", default="open", metavar="open|FILE", help="body model (default: the open body)")
+    help_face = "3D morphable face model (default: the open face; none: no face is captured)"
+    command.add_argument("--face", default="open", metavar="open|none|FILE", help=help_face)
     command.add_argument(
         "--smooth", action=argparse.BooleanOptionalAction, default=True, help="One-Euro filter (default: on)"
     )
@@ -73,5 +75,6 @@ def capture_settings(options):
         ik=options.ik,
         fov=options.fov,
         body=options.body,
+        face=options.face,
         smooth=options.smooth,
     )

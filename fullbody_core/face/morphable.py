@@ -21,8 +21,8 @@ MESH_POINTS = 478
 """Points of MediaPipe's face mesh: 468 of the skin, then five of each iris, the person's right one first."""
 
 REGIONS = ("skin", "lips", "brows", "lids", "nose", "cheeks", "forehead", "beard", "eyeballs", "irises", "mouth")
-"""What a model may say of its surface. `skin` is what a photograph shows of a face and light falls on: without eyeballs, the inside of the
-mouth, and what hair hides; `mouth` is that inside."""
+"""What a model may say of its surface. `skin` is what a photograph shows of a face: without eyeballs, the inside of the mouth, and
+what hair hides; `mouth` is that inside."""
 
 _SCHEMA = {
     "mean": ("f", ("V", 3)),

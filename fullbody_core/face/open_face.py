@@ -14,10 +14,10 @@ import numpy as np
 import platformdirs
 import torch
 from scipy.sparse import csr_matrix
-from scipy.spatial.transform import Rotation
 
 from ..body.anny_pose import ANNY_TO_REST, mirror_vertices, sample_adults
 from ..body.open_body import load_body
+from ..swing_twist import nearest_rotation, smoothstep
 from ..synth.person_mesh import eye_parts, separate_parts
 from .albedo import pigment_albedo
 from .correspondence import find_mesh_points
@@ -164,6 +164,8 @@ def coarse_regions(model, body, chosen, vertices):
         "lips": anny_mask(body, "lips") > 0.5,
         "lids": anny_mask(body, "eyelids") > 0.5,
     }
+    mirror = mirror_quads(model, body.quads)
+    marks = {name: mark | mark[mirror] for name, mark in marks.items()}
     corners = body.quads[chosen].ravel()
     number = np.bincount(corners, minlength=len(body.v_template))
     return {
@@ -238,18 +240,14 @@ def _side_and_name(label):
 
 def align(surfaces, weights, rounds=3):
     """Surfaces [N, V, 3] turned, moved and scaled onto their mean (generalised Procrustes analysis): what is left is shape."""
-    weights = weights / weights.sum()
-    surfaces = surfaces - (weights[:, None] * surfaces).sum(1, keepdims=True)
+    weights = (weights / weights.sum())[:, None]
+    surfaces = surfaces - (weights * surfaces).sum(1, keepdims=True)
     mean = surfaces.mean(0)
     for _ in range(rounds):
-        aligned = np.empty_like(surfaces)
-        for number, surface in enumerate(surfaces):
-            turn = Rotation.align_vectors(mean, surface, weights)[0].as_matrix()
-            turned = surface @ turn.T
-            size = np.einsum("v,vx,vx->", weights, turned, mean) / np.einsum("v,vx,vx->", weights, turned, turned)
-            aligned[number] = size * turned
-        mean = aligned.mean(0)
-    return aligned
+        turned = surfaces @ nearest_rotation(weights * mean, surfaces)
+        size = np.sum(weights * turned * mean, (1, 2)) / np.sum(weights * turned**2, (1, 2))
+        mean = (size[:, None, None] * turned).mean(0)
+    return size[:, None, None] * turned
 
 
 def shape_basis(surfaces, count=SHAPE_COUNT):
@@ -300,8 +298,7 @@ def finer_regions(coarse, mean, landmarks):
 
 def _fade(distance, radius, width):
     """1 within a radius, 0 beyond it, and a smooth step of a width between."""
-    share = np.clip((radius + width / 2 - distance) / width, 0, 1)
-    return share * share * (3 - 2 * share)
+    return 1 - smoothstep(distance, radius - width / 2, radius + width / 2)
 
 
 def _blob(places, centre, radii):

@@ -5,6 +5,7 @@ import importlib.resources
 import pytest
 
 from fullbody_core.body.open_body import load_body
+from fullbody_core.face.load_face import load_face
 from fullbody_core.pipeline import capture
 from fullbody_core.synth.detector_noise import DetectorNoise
 
@@ -13,6 +14,12 @@ from fullbody_core.synth.detector_noise import DetectorNoise
 def body():
     """The open body."""
     return load_body("open")
+
+
+@pytest.fixture(scope="session")
+def face():
+    """The open face."""
+    return load_face("open")
 
 
 @pytest.fixture(scope="session")
