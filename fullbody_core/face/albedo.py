@@ -5,6 +5,8 @@ takes its. For each of three wavelengths that stand for sRGB's primaries the fig
 biological tissues: a review", Phys. Med. Biol. 58, 2013, and his "Skin optics", 1998): absorption of melanosomes 6.6e11 w^-3.33,
 of bloodless tissue 0.244 + 85.3 exp(-(w - 154) / 66.2), scattering of the dermis 2e5 w^-1.5 + 2e12 w^-4, each per cm with w in
 nm; whole blood of three quarters' oxygenation; reflectance of a deep layer exp(-A / sqrt(3 (1 + scattering / absorption))).
+The horny layer adds a little that went through no pigment. Melanin's path, A, that share and the yellow of carotene are chosen
+by eye, so that the range from pale to dark is that of people.
 
 A person has an amount of both pigments, drawn from pale to dark. Regions differ from it: lips and cheeks hold more blood,
 lids and forehead another share of melanin; brows, lashes and beards mix in a hair colour, lipstick another. Fields that wander
@@ -174,7 +176,7 @@ class _Fields:
 
 def _mix(colour, other, share):
     """Colours [V, 3] with a share [V] of another colour [3]."""
-    return colour + np.asarray(share)[:, None] * (other - colour)
+    return colour + np.clip(share, 0, 1)[:, None] * (other - colour)
 
 
 def _between(tones, place):

@@ -95,7 +95,7 @@ def draw_face(vertices, triangles, colours, rotation, side=PICTURE_SIDE, light=(
     """A picture of a face and what it takes to cast its points back: (RGB uint8 [side, side, 3], `View`).
 
     vertices [V, 3] m in the rest frame, colours [V, 3] linear RGB, rotation [3, 3] of the head about the middle of the face,
-    light [3]: where the main light is, in the frame of the head at rest.
+    light [3]: the direction of the main light, which does not turn with the head, in the axes of a head that faces the camera.
     """
     view = View.facing(vertices, triangles, rotation, side)
     numbers = view.paint_numbers()
@@ -164,7 +164,11 @@ class View:
         Only what faces the camera counts. A point that misses the surface by less than `reach` px belongs to the vertex next to it.
         """
         corners, depths = self.corners[self.facing_camera], self.depths[self.facing_camera]
-        point, candidate = np.nonzero(((pixels[:, None] >= corners.min(1)) & (pixels[:, None] <= corners.max(1))).all(-1))
+        middles = corners.mean(1)
+        radius = np.linalg.norm(corners - middles[:, None], axis=-1).max()
+        near = cKDTree(middles).query_ball_point(pixels, radius)
+        point = np.repeat(np.arange(len(pixels)), [len(each) for each in near])
+        candidate = np.concatenate([np.asarray(each, int) for each in near])
         flat = _flat_barycentrics(pixels[point], corners[candidate])
         covered = flat.min(-1) >= -1e-9
         point, candidate, flat = point[covered], candidate[covered], flat[covered]

