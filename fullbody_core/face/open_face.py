@@ -21,11 +21,12 @@ from ..swing_twist import nearest_rotation, smoothstep
 from ..synth.person_mesh import eye_parts, separate_parts
 from .albedo import pigment_albedo
 from .correspondence import find_mesh_points
+from .landmarks import LEFT_EYE_LOWER, LEFT_EYE_UPPER, RIGHT_EYE_LOWER, RIGHT_EYE_UPPER
 from .morphable import FaceModelError, MorphableModel
 from .teeth import add_teeth
 from .subdivision import outer_loops, refine_part, subdivide
 
-BAKE_VERSION = 2
+BAKE_VERSION = 3
 """Counts up whenever the same Anny would bake to another face."""
 
 SHAPE_COUNT = ALBEDO_COUNT = 80
@@ -90,6 +91,7 @@ def bake_open_face(body, sample_count=1500, seed=0):
         },
     )
     face.mesh_vertices, face.mesh_weights = find_mesh_points(face)
+    meet_lids(face)
     add_teeth(face, model, refinement @ (model.template_vertices[vertices].numpy() @ ANNY_TO_REST.T))
     return face
 
@@ -266,6 +268,17 @@ def expression_basis(model, vertices):
     """Anny's facial actions on the face's vertices [E, V, 3] m, in the rest frame."""
     rows = [model.blendshape_labels.index(f"facial_action:{name}") for name in model.facial_action_labels]
     return model.blendshapes[rows][:, vertices].numpy() @ ANNY_TO_REST.T
+
+
+def meet_lids(face):
+    """Scales the blinks of a `MorphableModel` in place so that at one the lids just meet; Anny's go on past each other."""
+    for name, upper, lower in (("eyeBlinkLeft", LEFT_EYE_UPPER, LEFT_EYE_LOWER), ("eyeBlinkRight", RIGHT_EYE_UPPER, RIGHT_EYE_LOWER)):
+        row = face.expression_names.index(name)
+        points = face.mesh_points
+        # Without the corners, which are in both rows.
+        heights = [values[:, 1][list(upper[1:-1])] - values[:, 1][list(lower[1:-1])] for values in (points.mean, points.expression_basis[row])]
+        face.expression_basis[row] *= -heights[0].sum() / heights[1].sum()
+    del face.mesh_points  # made anew from the scaled basis
 
 
 def finer_regions(coarse, mean, landmarks):

@@ -1,4 +1,4 @@
-"""Makes the small video that `fullbody demo` captures: the open body, moved by formulas and rendered in Blender.
+"""Makes the small video that `fullbody demo` captures: the open body and face, moved by formulas and rendered in Blender.
 
     python -m fullbody_core.synth.demo_clip assets/demo.mp4 [--blender EXE]
 
@@ -15,13 +15,15 @@ import numpy as np
 
 from ..addon_package import stage_addon
 from ..blender_process import find_blender, run_in_blender
-from ..body.lbs import to_character_template
+from ..body.full_body import full_body_template
 from ..body.open_body import load_body
 from ..body.smplh_file import BodyModelFile
 from ..camera import camera_matrix
 from ..contract.capture import CaptureClip
 from ..contract.frames import CAMERA_TO_WORLD, REST_TO_CAMERA, REST_TO_WORLD, axis_angle_to_matrix, matrix_to_axis_angle
 from ..contract.skeleton import JOINT_INDEX, JOINT_NAMES
+from ..face.albedo import sample_albedos
+from ..face.load_face import load_face
 from ..ground import SOLES
 from ..ik.rest_skeleton import RestSkeleton
 from ..video import VideoWriter
@@ -86,6 +88,33 @@ def _curl_fingers(rotations, side, angle):
             _set(rotations, f"{side}_{finger}{segment}", _turn(axis, angle * (0.8 if segment == 3 else 1)))
 
 
+def add_demo_face(clip, face):
+    """Adds the truth of the demo's face to its clip: somebody who blinks twice, smiles, raises the brows and says something.
+
+    face: the open face.
+    """
+    times, names = clip.timestamps, face.expression_names
+    speech = _bump(times, 2.0, 3.4, 0.2) * (0.5 - 0.5 * np.cos(2 * np.pi * times * 2.5))
+    curves = {
+        "eyeBlink": 0.8 * (_bump(times, 0.9, 1.15, 0.08) + _bump(times, 2.7, 2.95, 0.08)),
+        "mouthSmile": 0.8 * _bump(times, 0.3, 1.9, 0.3),
+        "mouthUpperUp": 0.5 * _bump(times, 0.3, 1.9, 0.3),
+        "browInnerUp": 0.8 * _bump(times, 2.0, 3.6, 0.3),
+        "browOuterUp": 0.6 * _bump(times, 2.0, 3.6, 0.3),
+        "jawOpen": 0.45 * speech,
+        "mouthFunnel": 0.4 * speech * np.sin(np.pi * times),
+    }
+    expression = np.zeros((len(times), len(names)))
+    for name, curve in curves.items():
+        for side in ("", "Left", "Right"):
+            if name + side in names:
+                expression[:, names.index(name + side)] = np.clip(curve, 0, 1)
+    clip.face_expression, clip.expression_names = expression, names
+    clip.face_shape = 0.7 * np.random.default_rng(5).normal(size=face.shape_size)
+    clip.face_albedo = sample_albedos(face, 1, seed=4)[0]
+    clip.meta["models"]["face"] = face.sha256
+
+
 def _bump(times, start, stop, ease=0.5):
     """0, then 1 between start and stop, with smooth flanks of `ease` seconds."""
     up = np.clip((times - start) / ease, 0, 1)
@@ -144,12 +173,14 @@ def backdrop():
 
 def make_demo_clip(output, blender=None):
     """Renders the demo in Blender and writes it as a video. Takes about ten minutes on two cores."""
-    body = load_body("open")
+    body, face = load_body("open"), load_face("open")
+    clip = demo_motion(body)
+    add_demo_face(clip, face)
     with tempfile.TemporaryDirectory() as folder, VideoWriter(output, IMAGE_SIZE, FRAMERATE) as writer:
         folder = Path(folder)
         stage_addon(folder)
-        demo_motion(body).save(folder / "truth.npz")
-        to_character_template(body).save(folder / "character.npz")
+        clip.save(folder / "truth.npz")
+        full_body_template(body, face).save(folder / "character.npz")
         arguments = ["--clip", folder / "truth.npz", "--template", folder / "character.npz", "--out", folder / "demo.blend"]
         run_in_blender(folder, [*arguments, "--render-all", folder], find_blender(blender))
         for frame in range(FRAMERATE * SECONDS):

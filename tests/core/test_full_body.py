@@ -82,7 +82,8 @@ def test_the_seam_is_closed(pair, body):
     near = np.isin(every, seam).any(1)
     assert (uses[near] == 2).all()
     whole_uses = quad_edges(body.quads)[2]
-    assert (whole_uses == 2).all() and (uses == 2).all(), "what was closed stays closed, everywhere"
+    of_teeth = np.isin(every, template.face_vertices[face.region("teeth") > 0]).all(1)
+    assert (whole_uses == 2).all() and (uses[~of_teeth] == 2).all(), "what was closed stays closed, everywhere"
 
 
 def test_no_face_is_flat_or_turned_over(pair):

@@ -25,8 +25,8 @@ def test_sizes_are_the_papers(face):
     assert face.has_mesh_points.all() and face.sha256 and "CC0" in face.meta["licence"]
 
 
-def test_the_surface_is_one_sheet_with_one_outer_edge(face):
-    triangles = face.triangles
+def test_but_for_the_teeth_the_surface_has_one_outer_edge(face):
+    triangles = face.triangles[face.region("teeth")[face.triangles].max(1) == 0]
     edges = np.sort(np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]]), 1)
     once, uses = np.unique(edges, axis=0, return_counts=True)
     assert uses.max() == 2
@@ -56,7 +56,7 @@ def test_the_mean_face_is_the_bodys_face_and_mirrors(face, body):
 def test_blinks_close_the_right_eye(face):
     for side, other in (("Left", "right"), ("Right", "left")):
         closed, rest = mesh(face, **{f"eyeBlink{side}": 1.0}), mesh(face)
-        assert eye_opening(closed, side.lower()) < 0.4 * eye_opening(rest, side.lower())
+        assert eye_opening(closed, side.lower()) < 0.3 * eye_opening(rest, side.lower())
         np.testing.assert_allclose(eye_opening(closed, other), eye_opening(rest, other), atol=0.01)
 
 
@@ -106,7 +106,7 @@ def test_colours_are_those_of_skin(face):
     assert (skin[:, 0] > skin[:, 1]).mean() > 0.95 and (skin[:, 1] > skin[:, 2]).mean() > 0.95
     rng = np.random.default_rng(1)
     people = face.albedo(rng.normal(size=(50, 80)))[:, face.region("skin") > 0.9]
-    assert -0.1 < people.min() and people.max() < 1.2
+    assert -0.15 < people.min() and people.max() < 1.2
     assert people.mean((1, 2)).std() > 0.05, "people are pale and dark"
 
 
