@@ -60,6 +60,20 @@ def add_train(commands):
     detnet.add_argument("--device", default="auto", help="cuda, cpu, or auto (default)")
     detnet.set_defaults(run=run_train_detnet)
 
+    facenet = what.add_parser("facenet", help="FaceNet: a face model's coefficients, light and pose from face crops")
+    facenet.add_argument("--preset", choices=("small", "full", "tiny"), default="small", help="settings (default: small)")
+    facenet.add_argument("--face", default="open", metavar="open|FILE", help="face model (default: the open face)")
+    help_clips = "videos of faces to learn from, too, without any labels; FILE:START-END takes only these frames"
+    facenet.add_argument("--clips", nargs="+", default=(), metavar="VIDEO", help=help_clips)
+    facenet.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FOLDER", help="run folder; a stopped run goes on"
+    )
+    facenet.add_argument("--steps", type=int, help="instead of the preset's")
+    facenet.add_argument("--batch", type=int, help="instead of the preset's")
+    facenet.add_argument("--seed", type=int, default=0)
+    facenet.add_argument("--device", default="auto", help="cuda, cpu, or auto (default)")
+    facenet.set_defaults(run=run_train_facenet)
+
 
 def run_train_iknet(options):
     from .train.iknet import IKNetTraining, make_trainer, write_weights
@@ -109,6 +123,29 @@ def run_train_detnet(options):
         log(trainer.final_table())
     for path in write_weights(network, options.output):
         print(f"Weights: {path}")
+
+
+def run_train_facenet(options):
+    from .face.load_face import load_face
+    from .train.face_samples import ClipPart
+    from .train.facenet import PRESETS, make_trainer, write_weights
+
+    changes = {name: value for name in ("steps", "batch") if (value := getattr(options, name)) is not None}
+    trainer = make_trainer(
+        replace(PRESETS[options.preset], seed=options.seed, **changes),
+        load_face(options.face),
+        options.output,
+        [ClipPart.parse(clip) for clip in options.clips],
+        device=pick_device(options.device),
+        progress=progress_bar("Looking for faces"),
+    )
+    make_folder(options.output)
+    with run_log(options.output) as log:
+        trainer.run(log)
+        log(trainer.final_table())
+    path = options.output / "facenet.safetensors"
+    write_weights(trainer, path)
+    print(f"Weights: {path}")
 
 
 @contextmanager
@@ -165,6 +202,13 @@ def add_evaluate(commands):
     detector.add_argument("--scenes", type=int, default=440, help="how many short scenes (default: 440, about half an hour)")
     detector.set_defaults(run=run_evaluate_detector)
 
+    face = what.add_parser("face", help="a captured face on videos: landmarks, colours, blinks, jaw, identity")
+    face.add_argument("videos", type=Path, nargs="+", metavar="CLIP")
+    face.add_argument("--face", default="open", metavar="open|FILE", help="face model (default: the open face)")
+    face.add_argument("--solver", choices=("landmarks", "facenet", "facenet-tight", "all"), default="landmarks")
+    face.add_argument("--fov", type=float, metavar="DEG", help="field of view across the longer side of the pictures")
+    face.set_defaults(run=run_evaluate_face)
+
     detnet = what.add_parser("detnet", help="DetNet on held-out synthetic people, and on public datasets")
     detnet.add_argument("--weights", type=Path, nargs="+", required=True, metavar="FILE", help="all files of its weights")
     add_people_data(detnet)
@@ -173,6 +217,22 @@ def add_evaluate(commands):
     detnet.add_argument("--samples", type=int, default=512, help="how many of each source (default: 512)")
     detnet.add_argument("--device", default="auto", help="cuda, cpu, or auto (default)")
     detnet.set_defaults(run=run_evaluate_detnet)
+
+    facenet = what.add_parser("facenet", help="FaceNet on held-out synthetic faces")
+    facenet.add_argument(
+        "--weights", type=Path, metavar="FILE", help="its weights (default: those that come with the project)"
+    )
+    facenet.add_argument("--face", default="open", metavar="open|FILE", help="face model (default: the open face)")
+    facenet.add_argument("--samples", type=int, default=512, help="how many faces (default: 512)")
+    facenet.add_argument("--device", default="auto", help="cuda, cpu, or auto (default)")
+    facenet.set_defaults(run=run_evaluate_facenet)
+
+
+def run_evaluate_facenet(options):
+    from .evaluate.facenet import evaluate_facenet
+    from .face.load_face import load_face
+
+    print(evaluate_facenet(load_face(options.face), options.weights, options.samples, pick_device(options.device)))
 
 
 def run_evaluate_detnet(options):
@@ -239,6 +299,18 @@ def run_evaluate_clip(options):
     print(format_reports(reports))
 
 
+def run_evaluate_face(options):
+    from .camera import DEFAULT_FOV
+    from .evaluate.face import SOLVERS, detect_face, evaluate_face, format_face_reports
+    from .face.load_face import load_face
+
+    model = load_face(options.face)
+    solvers = SOLVERS if options.solver == "all" else (options.solver,)
+    fov = DEFAULT_FOV if options.fov is None else options.fov
+    clips = [detect_face(video, fov, progress_bar(f"Looking at {video.name}")) for video in options.videos]
+    print(format_face_reports(*evaluate_face(clips, model, solvers)))
+
+
 def add_bench(commands):
     command = commands.add_parser("bench", help="measure how fast the networks are here")
     what = command.add_subparsers(required=True, metavar="WHAT")
@@ -249,6 +321,17 @@ def add_bench(commands):
     detnet.add_argument("--seconds", type=float, default=4.0, help="for each figure (default: 4)")
     detnet.add_argument("--device", default="auto", help="cuda, cpu, or auto (default)")
     detnet.set_defaults(run=run_bench_detnet)
+    facenet = what.add_parser("facenet", help="FaceNet alone, and with cutting faces out")
+    facenet.add_argument("--face", default="open", metavar="open|FILE", help="face model (default: the open face)")
+    facenet.add_argument("--batch", type=int, default=32, help="size of the large batch (default: 32)")
+    facenet.add_argument("--threads", type=int, default=1, help="CPU cores to use (default: 1)")
+    facenet.add_argument("--seconds", type=float, default=4.0, help="for each figure (default: 4)")
+    facenet.add_argument("--device", default="auto", help="cuda, cpu, or auto (default)")
+    facenet.set_defaults(run=run_bench_facenet)
+    faces = what.add_parser("faces", help="how many synthetic faces are drawn in a second, as samples for training")
+    faces.add_argument("--face", default="open", metavar="open|FILE", help="face model (default: the open face)")
+    faces.add_argument("--seconds", type=float, default=10.0, help="how long to draw (default: 10)")
+    faces.set_defaults(run=run_bench_faces)
     people = what.add_parser("people", help="how many synthetic people are drawn in a second, as samples for training")
     add_people_data(people)
     people.add_argument("--seconds", type=float, default=10.0, help="how long to draw (default: 10)")
@@ -260,6 +343,22 @@ def run_bench_detnet(options):
 
     device = pick_device(options.device)
     print(format_timing(bench_detnet(options.size, device, options.batch, options.threads, options.seconds)))
+
+
+def run_bench_facenet(options):
+    from .evaluate.facenet import bench_facenet, format_timing
+    from .face.load_face import load_face
+
+    device = pick_device(options.device)
+    print(format_timing(bench_facenet(load_face(options.face), device, options.batch, options.threads, options.seconds)))
+
+
+def run_bench_faces(options):
+    from .face.load_face import load_face
+    from .synth.face import FaceSampler, faces_per_second
+
+    sampler = FaceSampler(load_face(options.face))
+    print(f"{faces_per_second(sampler, options.seconds):.1f} faces a second, drawn by {sampler.renderer.name}")
 
 
 def run_bench_people(options):

@@ -35,13 +35,14 @@ class CaptureFailure(ValueError):
 @dataclass(frozen=True)
 class CaptureSettings:
     """detector: 'auto', 'mediapipe' or 'detnet'; detector_weights: paths of DetNet's files, by default the shipped ones; ik:
-    'auto', 'iknet' or 'analytic'; fov: degrees across the longer side; body: 'open' or a body file; face: 'open', 'none' or a
+    'auto', 'iknet' or 'analytic'; fov: degrees across the longer side, or None for the usual
+    one, or less where the face of a close-up says so; body: 'open' or a body file; face: 'open', 'none' or a
     face file; smooth: One-Euro."""
 
     detector: str = "auto"
     detector_weights: tuple = ()
     ik: str = "auto"
-    fov: float = DEFAULT_FOV
+    fov: float | None = None
     body: str = "open"
     face: str = "open"
     smooth: bool = True
@@ -56,15 +57,19 @@ def capture(path, settings=CaptureSettings(), progress=lambda frames, **_: frame
     body = load_body(settings.body)
     face_model = None if settings.face == "none" else load_face(settings.face)
     video = open_video(path)
-    matrix = camera_matrix(video.image_size, settings.fov)
+    matrix = camera_matrix(video.image_size, DEFAULT_FOV if settings.fov is None else settings.fov)
     with closing(make_detector(settings)) as detector:
         solver, notes = make_solver(settings.ik, body, detector.definition)
         timestamps, seen = detect_keypoints(video, detector, progress)
     valid = decide_valid(seen)
-    keypoints = turn_to_camera(seen, matrix)
     if face_model is not None:
         face = solve_face(seen, video, timestamps, matrix, face_model, progress)
-        valid, keypoints = valid_with_face(valid, face), turn_head(keypoints, face)
+        valid = valid_with_face(valid, face)
+        if settings.fov is None and face.matrix is not None:
+            matrix = face.matrix
+    keypoints = turn_to_camera(seen, matrix)
+    if face_model is not None:
+        keypoints = turn_head(keypoints, face, face_model, matrix)
     betas, keypoints = estimate_shape(keypoints, body)
     skeleton = RestSkeleton.of_body(body, betas)
     if settings.smooth:
@@ -179,9 +184,10 @@ def valid_with_face(valid, face):
     return np.column_stack([valid[:, :3], valid[:, 3] & face.valid])
 
 
-def turn_head(keypoints, face):
+def turn_head(keypoints, face, model, matrix):
     """The keypoints with the head turned as the fitted face is: all of its points say more than the mesh's outline."""
-    return replace(keypoints, head_rotation=np.where(face.valid[:, None, None], face.rotation, keypoints.head_rotation))
+    known, rotation = face.valid[:, None, None], face.rotation_in(matrix, model)
+    return replace(keypoints, head_rotation=np.where(known, rotation, keypoints.head_rotation))
 
 
 def add_face(clip, face, model, file):

@@ -56,8 +56,8 @@ def add_capture_settings(command):
     command.add_argument("--detector-weights", nargs="+", default=(), metavar="FILE", help=help_weights)
     help_ik = "inverse kinematics: the trained networks or the closed form (default: the networks)"
     command.add_argument("--ik", choices=("auto", "iknet", "analytic"), default="auto", help=help_ik)
-    help_fov = f"field of view in degrees across the longer side of the picture (default {DEFAULT_FOV:g})"
-    command.add_argument("--fov", type=float, default=DEFAULT_FOV, metavar="DEG", help=help_fov)
+    help_fov = f"field of view in degrees across the longer side (default: {DEFAULT_FOV:g}, or less where a close-up's face says so)"
+    command.add_argument("--fov", type=float, metavar="DEG", help=help_fov)
     command.add_argument("--body", default="open", metavar="open|FILE", help="body model (default: the open body)")
     help_face = "3D morphable face model (default: the open face; none: no face is captured)"
     command.add_argument("--face", default="open", metavar="open|none|FILE", help=help_face)

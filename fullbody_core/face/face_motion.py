@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..camera import rays
+from ..camera import project, rays
 from ..swing_twist import shortest_arc
 
 
@@ -17,7 +17,8 @@ class FaceMotion:
     illumination [T, 3, 9]: linear RGB, spherical harmonics in camera axes (face/illumination.py)
     rotation [T, 3, 3], translation [T, 3] m: model to camera frame; the identity and zeros where not valid
     valid [T] bool: in which frames the face was found and can be believed
-    matrix [3, 3] px: the camera that the face was fitted for and that rotation, translation and illumination are in
+    matrix [3, 3] px: the camera that rotation, translation and illumination are for, or None for the clip's own: a fit may find
+        that the lens was longer than the clip's field of view says
     albedo and illumination are None until the colours are solved.
     """
 
@@ -26,12 +27,12 @@ class FaceMotion:
     rotation: np.ndarray
     translation: np.ndarray
     valid: np.ndarray
-    matrix: np.ndarray
+    matrix: np.ndarray | None = None
     albedo: np.ndarray | None = None
     illumination: np.ndarray | None = None
 
     @classmethod
-    def nobody(cls, model, frame_count, matrix):
+    def nobody(cls, model, frame_count):
         """T frames without a face."""
         return cls(
             shape=np.zeros(model.shape_size),
@@ -39,20 +40,21 @@ class FaceMotion:
             rotation=np.tile(np.eye(3), (frame_count, 1, 1)),
             translation=np.zeros((frame_count, 3)),
             valid=np.zeros(frame_count, bool),
-            matrix=np.asarray(matrix, float),
         )
 
     @property
     def frame_count(self):
         return len(self.valid)
 
-    def rotation_in(self, matrix):
-        """Rotations [T, 3, 3] for a camera with other intrinsics that shows the same picture.
+    def rotation_in(self, matrix, model):
+        """Rotations [T, 3, 3] in the axes of the clip's own camera `matrix` [3, 3].
 
-        The angle at which a face is seen stays; where in space it stands, and with it the line of sight, is another.
+        The face is seen at the same angle; but with another focal length its place in the picture is another line of sight.
         """
-        middle = self.translation[:, :2] / np.where(self.valid, self.translation[:, 2], 1)[:, None]
-        pixels = middle * self.matrix[[0, 1], [0, 1]] + self.matrix[:2, 2]
+        if self.matrix is None:
+            return self.rotation
+        middle = self.rotation @ model.mean.mean(0) + self.translation
+        pixels = project(np.where(self.valid[:, None], middle, [0.0, 0, 1]), self.matrix)
         turn = shortest_arc(rays(pixels, self.matrix), rays(pixels, matrix))
         return np.where(self.valid[:, None, None], turn @ self.rotation, self.rotation)
 

@@ -18,10 +18,12 @@ from .landmarks import (
     CONTOUR,
     INNER_LIP_LOWER,
     INNER_LIP_UPPER,
+    LEFT_BROW,
     LEFT_EYE_LOWER,
     LEFT_EYE_UPPER,
     LEFT_IRIS,
     NOSE,
+    RIGHT_BROW,
     RIGHT_EYE_LOWER,
     RIGHT_EYE_UPPER,
     RIGHT_IRIS,
@@ -44,8 +46,8 @@ STEADY = (*NOSE, 33, 133, 263, 362, 9, 8, 151, 10, 55, 285, 107, 336)
 """Points that expressions hardly move, for the pose of a face of which nothing else is known yet."""
 
 SECOND_CHOICE = {
-    **{"eyeSquint": 5.0, "eyeWide": 5.0, "cheekSquint": 3.0},
-    **{"mouthClose": 10.0, "mouthShrug": 4.0, "mouthLowerDown": 5.0, "mouthUpperUp": 3.0, "jawForward": 3.0},
+    **{"eyeSquint": 5.0, "eyeWide": 15.0, "cheekSquint": 3.0},
+    **{"mouthClose": 15.0, "mouthShrug": 4.0, "mouthLowerDown": 5.0, "mouthUpperUp": 3.0, "jawForward": 3.0},
 }
 """How much dearer than others some expressions are, by the beginning of their names. Two lids closing are first a blink and two
 lips parting are first a jaw that opens, though other expressions would move the same points a little better."""
@@ -53,6 +55,14 @@ lips parting are first a jaw that opens, though other expressions would move the
 HALF_CLOSED = 0.15
 """Eye opening below which an iris counts less and less: the detector goes on finding one behind closed lids."""
 
+NEAR = 0.7
+"""m: hardly anybody films a face from nearer. Then the picture was cut out of a larger one, or its lens was longer than its
+field of view is believed to be; and a face that is fitted from too near gets flat and its nose long."""
+
+LENSES = (1.0, 1.4, 2.0, 2.8)
+"""Focal lengths that are tried then, in those of the given matrix."""
+
+_LENS_FRAMES = 30
 _CHUNK = 48
 """Frames whose equations are written out at once: some ten megabytes."""
 
@@ -67,7 +77,7 @@ class FitSettings:
     expression coefficients, beside the mean over points of squared residuals in units of the noise
     smoothness: weight of the squared difference to the mean of the neighbouring frames' expression
     depth_weight: of a point's depth, beside one coordinate in the picture
-    tight, loose: weights of lids, inner lips and irises, and of the outline, where other points have one
+    tight, firm, loose: weights of lids, inner lips and irises, of brows, and of the outline, where other points have one
     shape_frames: how many frames, evenly spread, the shape is fitted to; shape_steps, frame_steps: Gauss-Newton steps
     """
 
@@ -77,8 +87,9 @@ class FitSettings:
     expression_ridge: float = 0.005
     expression_sparsity: float = 0.015
     smoothness: float = 0.1
-    depth_weight: float = 0.03
+    depth_weight: float = 0.01
     tight: float = 6.0
+    firm: float = 4.0
     loose: float = 0.3
     shape_frames: int = 150
     shape_steps: int = 12
@@ -90,13 +101,14 @@ def fit_landmarks(points, confidence, image_size, matrix, timestamps, model, set
 
     points [T, 478, 3] px in the whole image, z in px at the same scale, away from the camera; confidence [T], 0 where no face
     was found; image_size (width, height) px; matrix [3, 3] px; timestamps [T] s.
+    Where the matrix would have the face nearer than NEAR, longer lenses are tried too: `FaceMotion.matrix` is the one that fits.
     """
     found = believable(points, confidence, image_size)
     motion = replace(FaceMotion.nobody(model, len(points)), valid=found)
     if not found.any():
         return motion
     target = _Target.of(points[found], matrix, model, settings)
-    state = _start(target, model)
+    state, target = _choose_lens(target, model, settings)
     state = _fit_shape(state, target, settings)
     for _ in range(settings.frame_steps):
         state = _step(state, target, settings, _neighbours(state.expression, timestamps, found))
@@ -110,12 +122,16 @@ def refine(start, points, confidence, image_size, matrix, timestamps, model, set
     """
     found = believable(points, confidence, image_size) & start.valid
     motion = replace(
-        FaceMotion.nobody(model, len(points)), valid=found, albedo=start.albedo, illumination=start.illumination
+        FaceMotion.nobody(model, len(points)),
+        valid=found,
+        shape=np.array(start.shape, float),
+        matrix=start.matrix,
+        albedo=start.albedo,
+        illumination=start.illumination,
     )
-    motion.shape = np.array(start.shape, float)
     if not found.any():
         return motion
-    target = _Target.of(points[found], matrix, model, settings)
+    target = _Target.of(points[found], matrix if start.matrix is None else start.matrix, model, settings)
     state = _State(motion.shape, start.expression[found], start.rotation[found], start.translation[found])
     settings = replace(settings, shape_steps=steps)
     state = _fit_shape(state, target, settings, centre=motion.shape)
@@ -199,6 +215,7 @@ def _point_weights(points, settings):
     for side, iris in (("left", LEFT_IRIS), ("right", RIGHT_IRIS)):
         open_share = np.clip(eye_opening(points[..., :2], side) / HALF_CLOSED, 0, 1)
         weights[:, list(iris)] = settings.tight * open_share[:, None] ** 2
+    weights[:, [*LEFT_BROW, *RIGHT_BROW]] = settings.firm
     weights[:, list(CONTOUR)] = settings.loose
     return weights
 
@@ -243,16 +260,10 @@ def solve_pose(places, pixels, matrix, tolerance=0.04):
     nothing in front of the camera that faces it, the face is taken to face the camera.
     """
     size = max(float(np.ptp(pixels[:, 1])), 1.0)
-    cv2.setRNGSeed(0)
     middle = places.mean(0)
-    places_, pixels_ = (np.ascontiguousarray(values, np.float64) for values in (places - middle, pixels))
-    found, turn, shift, inliers = cv2.solvePnPRansac(
-        places_, pixels_, matrix, None, iterationsCount=50, reprojectionError=tolerance * size, flags=cv2.SOLVEPNP_SQPNP
-    )
-    if found:
-        inliers = inliers[:, 0]
-        turn, shift = cv2.solvePnPRefineLM(places_[inliers], pixels_[inliers], matrix, None, turn, shift)
-        rotation, shift = axis_angle_to_matrix(turn[:, 0]), shift[:, 0]
+    pose = _ransac(places - middle, pixels, matrix, tolerance * size)
+    if pose is not None:
+        rotation, shift = pose
         if shift[2] > 0 and rotation[2, 2] < 0:
             return rotation, shift - rotation @ middle
     rotation = np.diag([1.0, -1, -1])
@@ -261,13 +272,26 @@ def solve_pose(places, pixels, matrix, tolerance=0.04):
     return rotation, np.r_[centre, depth] - rotation @ middle
 
 
+def _ransac(places, pixels, matrix, distance):
+    """Pose (rotation, translation) by PnP with RANSAC, and by Levenberg and Marquardt over the inliers; None without one."""
+    cv2.setRNGSeed(0)
+    places, pixels = np.ascontiguousarray(places, np.float64), np.ascontiguousarray(pixels, np.float64)
+    try:
+        found, turn, shift, inliers = cv2.solvePnPRansac(
+            places, pixels, matrix, None, iterationsCount=50, reprojectionError=distance, flags=cv2.SOLVEPNP_SQPNP
+        )
+        if not found:
+            return None
+        inliers = inliers[:, 0]
+        turn, shift = cv2.solvePnPRefineLM(places[inliers], pixels[inliers], matrix, None, turn, shift)
+    except cv2.error:  # points that all coincide
+        return None
+    return axis_angle_to_matrix(turn[:, 0]), shift[:, 0]
+
+
 def _fit_shape(state, target, settings, centre=None):
     """The state with the clip's shape, from evenly spread frames; their expressions come along, the others' stay."""
-    steepest = np.radians(40)
-    frontal = np.flatnonzero(_view_angle(state, target) < steepest)
-    if not len(frontal):
-        frontal = np.arange(len(state.expression))
-    frames = frontal[np.unique(np.linspace(0, len(frontal) - 1, settings.shape_frames).astype(int))]
+    frames = _shape_frames(state, target, settings)
     some, chosen = state.take(frames), target.take(frames)
     for step in range(settings.shape_steps):
         # First who it is, as far as a face at rest can say; then what it does.
@@ -277,6 +301,44 @@ def _fit_shape(state, target, settings, centre=None):
     expression, rotation, translation = state.expression.copy(), state.rotation.copy(), state.translation.copy()
     expression[frames], rotation[frames], translation[frames] = some.expression, some.rotation, some.translation
     return _State(some.shape, expression, rotation, translation)
+
+
+def _choose_lens(target, model, settings):
+    """The start of the fit, and the target with the focal length under which the points are the likeliest."""
+    state = _start(target, model)
+    if np.median(state.translation[:, 2] + (state.rotation @ target.mean.mean(0))[:, 2]) >= NEAR:
+        return state, target
+    settings = replace(settings, shape_frames=_LENS_FRAMES)
+    best = None
+    for lens in LENSES:
+        matrix = target.matrix.copy()
+        matrix[[0, 1], [0, 1]] *= lens
+        longer = replace(target, matrix=matrix)
+        start = _start(longer, model)
+        frames = _shape_frames(start, longer, settings)
+        fitted = _fit_shape(start, longer, settings).take(frames)
+        cost = _cost(fitted, longer.take(frames), settings)
+        if best is None or cost < best[0]:
+            best = cost, start, longer
+    return best[1:]
+
+
+def _cost(state, target, settings):
+    """What the fit minimises, for one clip: the misfit of all points, and what shape and expressions cost."""
+    _, residual = _linearised(state, target, np.zeros((*target.mean.shape, 0), np.float32), settings)
+    fit = (residual.astype(float) ** 2).sum(1).mean() / 2
+    expression = (
+        settings.expression_sparsity * np.abs(state.expression) + settings.expression_ridge / 2 * state.expression**2
+    )
+    return fit + (expression * target.costs).sum(1).mean() + settings.shape_prior / 2 * (state.shape**2).sum()
+
+
+def _shape_frames(state, target, settings):
+    """Evenly spread frames, of those in which the face looks about at the camera if there are any."""
+    frontal = np.flatnonzero(_view_angle(state, target) < np.radians(40))
+    if not len(frontal):
+        frontal = np.arange(len(state.expression))
+    return frontal[np.unique(np.linspace(0, len(frontal) - 1, settings.shape_frames).astype(int))]
 
 
 def _view_angle(state, target):
@@ -457,7 +519,7 @@ def _moved(state, target, move):
 def _to_motion(state, target, motion):
     """Puts the fit into the found frames, and takes back those whose answer cannot be believed."""
     found = np.flatnonzero(motion.valid)
-    motion.shape = state.shape
+    motion.shape, motion.matrix = state.shape, target.matrix
     motion.expression[found], motion.rotation[found], motion.translation[found] = (
         state.expression,
         state.rotation,

@@ -32,9 +32,9 @@ CHIN = 152
 FOREHEAD_OUTLINE = (162, 21, 54, 103, 67, 109, 10, 338, 297, 332, 284, 251, 389)
 """The outline, from beside the eyes down to the chin and over the forehead."""
 
-CONTOUR = (*RIGHT_JAW, CHIN, *LEFT_JAW, *FOREHEAD_OUTLINE)
-"""Points that lie where the face turns out of sight: they slide along the skin when the head turns, and the mesh model guesses
-those under hair, so a fit gives them little weight."""
+CONTOUR = (*RIGHT_JAW, CHIN, *LEFT_JAW[::-1], *FOREHEAD_OUTLINE[::-1])
+"""The outline as one loop: points that lie where the face turns out of sight. They slide along the skin when the head turns, and
+the mesh model guesses those under hair, so a fit gives them little weight."""
 
 LANDMARKS_68 = (
     *(127, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 356),

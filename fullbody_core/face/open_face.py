@@ -26,7 +26,7 @@ from .morphable import FaceModelError, MorphableModel
 from .teeth import add_teeth
 from .subdivision import outer_loops, refine_part, subdivide
 
-BAKE_VERSION = 3
+BAKE_VERSION = 4
 """Counts up whenever the same Anny would bake to another face."""
 
 SHAPE_COUNT = ALBEDO_COUNT = 80

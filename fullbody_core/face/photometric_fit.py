@@ -13,6 +13,7 @@ from scipy.sparse import csr_matrix
 
 from ..camera import project
 from .illumination import linear_to_srgb, shade, shading, solve_albedo, solve_illumination, srgb_to_linear
+from .landmarks import CONTOUR
 
 POINT_COUNT = 3000
 """Points of the skin that are looked at, spread evenly over its area."""
@@ -29,10 +30,13 @@ PATCH = 0.03
 ALBEDO_FRAMES = 60
 ROUNDS = 8
 
-OUTLIER = 0.12
+OUTLIER = 0.1
 """Difference, in sRGB 0..1, at which a pixel's say has dropped to a quarter: hair, glasses, highlights."""
 
-ALBEDO_PRIOR = 2e-4
+UNLIKE = 0.25
+"""The same for the difference to the face's median colour, while there is no light to compare with."""
+
+ALBEDO_PRIOR = 4e-6
 """Weight of a squared coefficient beside the mean squared difference of a pixel, in sRGB 0..1."""
 
 _CHUNK = 32
@@ -62,6 +66,7 @@ def solve_colour(frames, motion, model, matrix):
 def sample_colours(frames, motion, model, matrix):
     """`ColourSamples` of a clip, whose RGB uint8 images are given in order. One pass; no image is kept."""
     surface = _Surface.of(model)
+    matrix = matrix if motion.matrix is None else motion.matrix
     count, points = motion.frame_count, len(surface.vertices)
     pixels = np.zeros((count, points, 3), np.uint8)
     normals, visible = np.zeros((count, points, 3), np.float32), np.zeros((count, points), bool)
@@ -134,9 +139,27 @@ def _weights(samples, albedo, light):
     slope = np.maximum(srgb_to_linear(seen), 0.01) ** (1 / 2.4 - 1) * (1.055 / 2.4)
     weights = samples.visible[..., None] * slope**2
     if light is None:
-        return weights
+        # Hair, beards and glasses are unlike most of the face; without them the first light is about right.
+        typical = np.stack([np.median(frame[shown], axis=0) for frame, shown in zip(seen, samples.visible)])
+        unlike = (seen - typical[:, None]).mean(-1, keepdims=True) ** 2
+        return weights / (1 + unlike / UNLIKE**2) ** 2
     misfit = linear_to_srgb(shade(albedo, light, samples.normals)) - seen
     return weights / (1 + (misfit**2).mean(-1, keepdims=True) / OUTLIER**2) ** 2
+
+
+def _inside_outline(model):
+    """Which vertices [V], seen from the front, lie inside the outline of the face mesh; all of them in a model without it."""
+    loop = list(CONTOUR)
+    if not model.has_mesh_points[loop].all():
+        return np.ones(len(model.mean), bool)
+    start = model.mesh_points.mean[loop, :2]
+    stop = np.roll(start, -1, 0)
+    x, y = model.mean[:, :1], model.mean[:, 1:2]
+    # A line from the vertex to the left crosses the loop an odd number of times.
+    between = (start[:, 1] > y) != (stop[:, 1] > y)
+    rise = np.where(stop[:, 1] == start[:, 1], 1, stop[:, 1] - start[:, 1])
+    crossing = start[:, 0] + (y - start[:, 1]) / rise * (stop[:, 0] - start[:, 0])
+    return (between & (crossing < x)).sum(1) % 2 == 1
 
 
 def _look(image, where):
@@ -211,11 +234,14 @@ class _Surface:
 
 
 def skin_vertices(model, count=POINT_COUNT):
-    """At most `count` vertices of the skin, spread evenly over its area: indices [P], ascending."""
+    """At most `count` vertices of the skin, spread evenly over its area: indices [P], ascending.
+
+    Skin beyond the outline of the face mesh is under hair as often as not, and does not count.
+    """
     corners = model.mean[model.triangles].astype(float)
     area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
     share = np.bincount(model.triangles.ravel(), np.repeat(area, 3), len(model.mean))
-    share = np.where(model.region("skin") > 0.5, share, 0)
+    share = np.where((model.region("skin") > 0.5) & _inside_outline(model), share, 0)
     if not share.any():
         return np.zeros(0, int)
     steps = (np.arange(count) + 0.5) / count * share.sum()

@@ -12,8 +12,12 @@ from .subdivision import subdivide
 ENAMEL, GUMS = np.array([0.58, 0.52, 0.41]), np.array([0.36, 0.10, 0.09])
 """Linear RGB."""
 
-SET_BACK, NARROWED = 0.002, 0.94
-"""m that the arches stand behind their place, and their width: the lips of usual faces must cover them."""
+ARCHES = {"upper": (0.0, -0.0015, -0.002), "lower": (0.0, 0.0, -0.0035)}
+"""m that each arch is moved: back, for the lips of usual faces must cover them; and the upper one down over the lower one, so that
+parted lips show it."""
+
+NARROWED = 0.94
+"""The arches' width, for the same reason."""
 
 CROWN = 0.0085
 """m from the bite's edge to the gums."""
@@ -30,10 +34,10 @@ def add_teeth(face, model, template):
     """
     around = np.flatnonzero((face.region("mouth") > 0.5) | (face.region("lips") > 0.5))
     displaced = (face.mean - template)[around]
-    pieces = [_arch(model, name, template[around]) for name in ("upper", "lower")]
-    for places, quads, weights, targets, crown in pieces:
+    pieces = [(shift, *_arch(model, name, template[around])) for name, shift in ARCHES.items()]
+    for shift, places, quads, weights, targets, crown in pieces:
         start = len(face.mean)
-        moved = places + weights @ displaced - [0, 0, SET_BACK]
+        moved = places + weights @ displaced + shift
         actions = np.zeros((face.expression_size, *places.shape), np.float32)
         for name, offsets in targets.items():
             actions[face.expression_names.index(name)] = offsets
