@@ -37,7 +37,7 @@ class CaptureSettings:
     """detector: 'auto', 'mediapipe' or 'detnet'; detector_weights: paths of DetNet's files, by default the shipped ones; ik:
     'auto', 'iknet' or 'analytic'; fov: degrees across the longer side, or None for the usual
     one, or less where the face of a close-up says so; body: 'open' or a body file; face: 'open', 'none' or a
-    face file; smooth: One-Euro."""
+    face file; face_solver: one of `face.solve_face.SOLVERS`; smooth: One-Euro."""
 
     detector: str = "auto"
     detector_weights: tuple = ()
@@ -45,6 +45,7 @@ class CaptureSettings:
     fov: float | None = None
     body: str = "open"
     face: str = "open"
+    face_solver: str = "auto"
     smooth: bool = True
 
 
@@ -63,7 +64,7 @@ def capture(path, settings=CaptureSettings(), progress=lambda frames, **_: frame
         timestamps, seen = detect_keypoints(video, detector, progress)
     valid = decide_valid(seen)
     if face_model is not None:
-        face = solve_face(seen, video, timestamps, matrix, face_model, progress)
+        face = capture_face(seen, video, timestamps, matrix, face_model, settings.face_solver, progress)
         valid = valid_with_face(valid, face)
         if settings.fov is None and face.matrix is not None:
             matrix = face.matrix
@@ -177,6 +178,16 @@ def turn_to_camera(keypoints, matrix):
 
 def _turn(points, rotation):
     return points @ np.swapaxes(rotation, -1, -2)
+
+
+def capture_face(seen, video, timestamps, matrix, model, solver, progress):
+    """The clip's `FaceMotion`; the video is opened once more for its colours."""
+
+    def images():
+        frames = (image for _, image in decoded_ahead(video.frames()))
+        return progress(frames, total=len(timestamps), what="Colours of the face")
+
+    return solve_face(seen, images, video.image_size, timestamps, matrix, model, solver)
 
 
 def valid_with_face(valid, face):

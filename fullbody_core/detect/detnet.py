@@ -17,7 +17,7 @@ from ..networks.detnet_predictor import CROP_SIZE, load_detnet
 from ..tensor_shards import find_sets
 from ..weights import WeightsAbsent, WeightsError, shipped_files
 from .crops import as_rgb, cut, from_crop, rectangle_middle
-from .keypoints import SEEN, Keypoints, doubt_outside, points_box
+from .keypoints import SEEN, SMALLEST_FACE, Keypoints, doubt_outside, points_box
 from .mediapipe import PersonFinder
 from .tracking import PersonTracker
 
@@ -144,6 +144,8 @@ class DetNetKeypoints:
         hand_confidence = _hand_confidence(answer, hand2d, boxes, body2d, confidence, sizes)
         found = hand_confidence > 0
         _take_finer_wrists(body2d, confidence, hand2d, hand_confidence)
+        face_box = from_crop(answer.face_box.reshape(-1, 2, 2), rectangle, CROP_SIZE).reshape(-1, 4)
+        face_confidence = _face_confidence(answer.face_found, face_box, sizes)
         return Keypoints(
             definition=SMPL_33,
             body2d=body2d,
@@ -155,7 +157,8 @@ class DetNetKeypoints:
             hand_confidence=hand_confidence,
             hand_centre=np.where(found[..., None], boxes.mean(2), 0),
             face3d=np.zeros((len(images), 0, 3)),
-            face_confidence=np.zeros(len(images)),
+            face_confidence=face_confidence,
+            face_box=np.where(face_confidence[:, None] > 0, face_box, 0),
             person_box=np.stack([points_box(*frame) for frame in zip(body2d, confidence, sizes)]),
         )
 
@@ -173,6 +176,13 @@ def _hand_confidence(answer, hand2d, boxes, body2d, confidence, sizes):
     there = (answer.hand_found >= SEEN) & inside & attached & (side > 0)
     sure = np.clip(answer.hand_found, 0, 1) * np.clip(answer.hand_confidence, 0, 1).mean(-1)
     return np.where(there, sure, 0.0)
+
+
+def _face_confidence(found, box, sizes):
+    """[B]: how surely the face is in its box [B, 4] px; 0 for a box that is tiny or whose middle is outside the picture."""
+    middle, side = (box[:, :2] + box[:, 2:]) / 2, box[:, 2] - box[:, 0]
+    inside = ((middle >= 0) & (middle < sizes)).all(-1)
+    return np.where((found >= SEEN) & inside & (side >= SMALLEST_FACE), np.clip(found, 0, 1), 0.0)
 
 
 def _take_finer_wrists(body2d, confidence, hand2d, hand_confidence):

@@ -11,6 +11,9 @@ from ..contract.skeleton import HAND_21, KeypointDefinition
 SEEN = 0.5
 """A keypoint of at least this confidence counts as seen."""
 
+SMALLEST_FACE = 40
+"""px from the top to the bottom of a face. Below this lids and lips are guesses."""
+
 EXTRAPOLATED = 0.25
 """Highest confidence of a point outside the image: detectors report such points, at times as surely visible."""
 
@@ -32,6 +35,7 @@ class Keypoints:
     face_confidence []      0..1
     person_box [4]          px (left, top, right, bottom); zeros where nobody is seen
     head_rotation [3, 3]    from the head at rest to the camera; zeros where nothing but the body's points says it
+    face_box [4]            px around a face that was located, by a detector without a face mesh; zeros elsewhere
     Points of a part that was not found are zero.
     """
 
@@ -48,10 +52,13 @@ class Keypoints:
     face_confidence: np.ndarray
     person_box: np.ndarray
     head_rotation: np.ndarray = None
+    face_box: np.ndarray = None
 
     def __post_init__(self):
         if self.head_rotation is None:
             self.head_rotation = np.zeros(np.shape(self.face_confidence) + (3, 3))
+        if self.face_box is None:
+            self.face_box = np.zeros(np.shape(self.face_confidence) + (4,))
 
     @classmethod
     def nobody(cls, definition, face_count=0):
@@ -112,6 +119,7 @@ class Keypoints:
             face_confidence=keep(self.face_confidence, face),
             person_box=np.where(box, self.person_box, 0.0),
             head_rotation=keep(self.head_rotation, np.isfinite(self.head_rotation).all((-2, -1))),
+            face_box=keep(self.face_box, np.isfinite(self.face_box).all(-1)),
         )
 
 

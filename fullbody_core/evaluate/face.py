@@ -14,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..camera import DEFAULT_FOV, camera_matrix, project, solve_translation
-from ..face.face_motion import FaceMotion
-from ..face.landmark_fit import believable, fit_landmarks, refine, solve_pose
+from ..camera import DEFAULT_FOV, camera_matrix, project
+from ..face.landmark_fit import fit_landmarks, refine, solve_pose
 from ..face.landmarks import LANDMARKS_68, eye_opening, lip_distance
 from ..face.photometric_fit import photometric_error, sample_colours, solve_from_samples
+from ..face.predict_face import predict_face
+from ..face.solve_face import mesh_boxes
 from ..table import format_table
 from ..video import open_video
 
@@ -98,38 +99,11 @@ def solve(clip, model, solver):
     given = (clip.points, clip.confidence, clip.size, clip.matrix, clip.timestamps, model)
     if solver == "landmarks":
         return fit_landmarks(*given)
-    motion = predict_face(clip, model)
+    motion = predict_face(clip.images(), mesh_boxes(clip.points, clip.confidence, clip.size), clip.size, model)
     if solver == "facenet":
         return motion
     # Whoever moves the points has the colours solved anew for their new places.
     return refine(replace(motion, albedo=None, illumination=None), *given)
-
-
-def predict_face(clip, model):
-    """FaceNet's `FaceMotion` of a clip: shape and albedo are medians over its frames, and the pose stands under its points."""
-    from ..face.facenet import CHUNK, FaceNetPredictor, face_box
-
-    motion = FaceMotion.nobody(model, len(clip.points))
-    valid = believable(clip.points, clip.confidence, clip.size)
-    motion.albedo, motion.illumination = np.zeros(model.albedo_size), np.zeros((len(clip.points), 3, 9))
-    if not valid.any():
-        return motion
-    predictor = FaceNetPredictor.load(model)
-    shapes, albedos, frames = [], [], iter(clip.images())
-    for start in range(0, len(valid), CHUNK):
-        images = list(itertools.islice(frames, CHUNK))
-        chosen = start + np.flatnonzero(valid[start : start + len(images)])
-        seen = predictor.predict([images[frame - start] for frame in chosen], face_box(clip.points[chosen]), clip.matrix)
-        shapes.append(seen.shape)
-        albedos.append(seen.albedo)
-        motion.expression[chosen] = np.clip(seen.expression, *model.expression_limits.T)
-        motion.rotation[chosen], motion.illumination[chosen] = seen.rotation, seen.illumination
-        turned = seen.mesh3d @ np.swapaxes(seen.rotation, -1, -2)
-        known = np.broadcast_to(model.has_mesh_points, turned.shape[:2]).astype(float)
-        motion.translation[chosen] = solve_translation(turned, seen.mesh, known, clip.matrix)
-    motion.shape, motion.albedo = np.median(np.concatenate(shapes), 0), np.median(np.concatenate(albedos), 0)
-    motion.valid = valid & np.isfinite(motion.translation).all(1)
-    return motion
 
 
 def report_face(clip, motion, model, solver, images=None):

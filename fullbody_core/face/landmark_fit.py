@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from ..contract.frames import axis_angle_to_matrix, skew
+from ..detect.keypoints import SMALLEST_FACE
 from ..smoothing import valid_runs
 from .face_motion import FaceMotion
 from .landmarks import (
@@ -29,9 +30,6 @@ from .landmarks import (
     RIGHT_IRIS,
     eye_opening,
 )
-
-SMALLEST_FACE = 40
-"""px from the highest to the lowest point of the mesh. Below this the detector's lids and lips are guesses."""
 
 LARGEST_ANGLE = 60.0
 """Degrees between where the face looks and the line to the camera. Beyond, the detector invents the far half."""

