@@ -15,8 +15,9 @@ from .contract.capture import CaptureClip
 from .contract.frames import matrix_to_axis_angle
 from .contract.skeleton import JOINT_NAMES, full_keypoint_names
 from .detect.keypoints import SEEN, Keypoints
+from .face.face_motion import FaceMotion
 from .face.load_face import load_face
-from .face.solve_face import solve_face
+from .face.solve_face import solve_face, without_colours
 from .ground import stand_on_floor
 from .ik.analytic import AnalyticSolver
 from .ik.bone_lengths import fit_shape, measure_bones
@@ -64,7 +65,8 @@ def capture(path, settings=CaptureSettings(), progress=lambda frames, **_: frame
         timestamps, seen = detect_keypoints(video, detector, progress)
     valid = decide_valid(seen)
     if face_model is not None:
-        face = capture_face(seen, video, timestamps, matrix, face_model, settings.face_solver, progress)
+        face, face_notes = capture_face(seen, video, timestamps, matrix, face_model, settings.face_solver, progress)
+        notes = notes + face_notes
         valid = valid_with_face(valid, face)
         if settings.fov is None and face.matrix is not None:
             matrix = face.matrix
@@ -181,13 +183,19 @@ def _turn(points, rotation):
 
 
 def capture_face(seen, video, timestamps, matrix, model, solver, progress):
-    """The clip's `FaceMotion`; the video is opened once more for its colours."""
+    """The clip's `FaceMotion`, and notes for the user; the video is opened once more for its colours."""
 
     def images():
         frames = (image for _, image in decoded_ahead(video.frames()))
         return progress(frames, total=len(timestamps), what="Colours of the face")
 
-    return solve_face(seen, images, video.image_size, timestamps, matrix, model, solver)
+    try:
+        return solve_face(seen, images, video.image_size, timestamps, matrix, model, solver), []
+    except (WeightsAbsent, WeightsUnsuited) as error:
+        if solver != "auto":
+            raise
+        face = without_colours(FaceMotion.nobody(model, len(timestamps)), model)
+        return face, [f"{error} The face is not captured: this detector has no face landmarks."]
 
 
 def valid_with_face(valid, face):

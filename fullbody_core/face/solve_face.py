@@ -37,8 +37,13 @@ def solve_face(seen, images, image_size, timestamps, matrix, model, solver="auto
             # Whoever moves the points has the colours solved anew for their new places.
             motion = refine(replace(motion, albedo=None, illumination=None), *mesh, matrix, timestamps, model)
     if not motion.valid.any():
-        return replace(motion, albedo=np.zeros(model.albedo_size), illumination=np.zeros((len(timestamps), 3, 9)))
+        return without_colours(motion, model)
     return motion if motion.albedo is not None else solve_colour(images(), motion, model, matrix)
+
+
+def without_colours(motion, model):
+    """The `FaceMotion` with the mean albedo and no light."""
+    return replace(motion, albedo=np.zeros(model.albedo_size), illumination=np.zeros((motion.frame_count, 3, 9)))
 
 
 def mesh_boxes(points, confidence, image_size):
