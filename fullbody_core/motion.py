@@ -10,6 +10,9 @@ import numpy as np
 from .camera import rays, solve_translation
 from .contract.frames import matrix_to_quaternion, quaternion_to_matrix
 from .contract.skeleton import JOINT_INDEX, PARENTS, PART_JOINTS, SIDES
+from .ik.analytic_limbs import NECK_LIMIT
+from .ik.face_mesh import found_heads
+from .ik.holes import bridge_holes
 from .ik.rest_skeleton import TRACKED, RestSkeleton
 from .smoothing import DEPTH, KEYPOINTS, PICTURE, SIGHT, smooth_positions, smooth_rotations
 from .swing_twist import fraction_of, limit_angle, shortest_arc, smoothstep, transpose
@@ -177,6 +180,28 @@ def _last_valid(valid):
         return frames
     last = np.maximum.accumulate(np.where(valid, frames, -1))
     return np.where(last < 0, np.argmax(valid), last)
+
+
+def turn_head_to_face(motion, keypoints, matrix):
+    """The motion with the head turned as the face says, where it is seen, and ever less beside; the neck takes half of the change.
+
+    A network that has learned how people hold their heads smooths over how this one does.
+    """
+    found = found_heads(keypoints) & motion.valid[:, 0]
+    if not found.any():
+        return motion
+    bridge = bridge_holes(found)
+    face = bridge.rotations(np.where(found[:, None, None], keypoints.head_rotation, np.eye(3)))
+    orientation = motion.skeleton.pose(motion.rotations)[1]
+    chest, neck, head = (orientation[:, JOINT_INDEX[name]] for name in ("spine3", "neck", "head"))
+    change = fraction_of(face @ transpose(head), bridge.trust)
+    on_chest = limit_angle(transpose(chest) @ fraction_of(change, 0.5) @ neck, NECK_LIMIT)
+    rotations = motion.rotations.copy()
+    rotations[:, JOINT_INDEX["neck"]] = on_chest
+    rotations[:, JOINT_INDEX["head"]] = limit_angle(transpose(chest @ on_chest) @ change @ head, NECK_LIMIT)
+    turned = replace(motion, rotations=rotations)
+    pelvis = place(turned.skeleton, rotations, keypoints, matrix)
+    return replace(turned, pelvis=np.where(np.isfinite(pelvis), pelvis, motion.pelvis))
 
 
 def smooth_motion(motion, timestamps, keypoints, matrix):

@@ -23,7 +23,7 @@ from .ik.analytic import AnalyticSolver
 from .ik.bone_lengths import fit_shape, measure_bones
 from .ik.face_mesh import head_from_mesh
 from .ik.rest_skeleton import TRACKED, RestSkeleton
-from .motion import hold_through_holes, smooth_keypoints, smooth_motion, solve_motion
+from .motion import hold_through_holes, smooth_keypoints, smooth_motion, solve_motion, turn_head_to_face
 from .read_ahead import decoded_ahead
 from .video import open_video
 from .weights import WeightsAbsent, WeightsError, WeightsUnsuited
@@ -82,6 +82,7 @@ def capture(path, settings=CaptureSettings(), progress=lambda frames, **_: frame
         raise CaptureFailure(
             f"Nobody was found in {path}: use a clip that shows one person from the head to the hips or further."
         )
+    motion = turn_head_to_face(motion, keypoints, matrix)
     if settings.smooth:
         motion = smooth_motion(motion, timestamps, keypoints, matrix)
     motion = hold_through_holes(motion)

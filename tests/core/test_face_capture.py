@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from fullbody_core.contract.capture import CaptureClip
-from fullbody_core.contract.skeleton import BLAZEPOSE_33, JOINT_INDEX, SMPL_33
+from fullbody_core.contract.frames import axis_angle_to_matrix, matrix_to_axis_angle
+from fullbody_core.contract.skeleton import BLAZEPOSE_33, JOINT_INDEX, PARENTS, SMPL_33
 from fullbody_core.detect.keypoints import Keypoints
 from fullbody_core.face.face_motion import FaceMotion
 from fullbody_core.face.solve_face import solve_face
@@ -39,6 +40,31 @@ def test_the_demos_face_is_captured_and_stays_in_its_limits(clip, face):
     assert (clip.face_expression <= face.expression_limits[:, 1] + 1e-6).all()
     assert not clip.face_expression[~clip.valid[:, 3]].any(), "nothing is repeated where nothing is seen"
     assert clip.meta["models"]["face"] == face.sha256 and clip.meta["face"]["file"] == "open"
+
+
+def test_the_demo_says_and_smiles_what_it_should(clip, truth):
+    shown = clip.valid[:, 3]
+    for names, least in ((("jawOpen",), 0.9), (("mouthSmileLeft", "mouthSmileRight"), 0.85), (("eyeBlinkLeft", "eyeBlinkRight"), 0.8)):
+        found, true = coefficient(clip, *names)[shown], coefficient(truth, *names)[shown]
+        correlation = np.corrcoef(found, true)[0, 1]
+        print(f"{names[0]} correlates {correlation:.2f} with the truth")
+        assert correlation > least
+
+
+def head_in_camera(clip):
+    """The head's orientation [T, 3, 3] in the camera frame."""
+    rotations = axis_angle_to_matrix(clip.poses.reshape(clip.frame_count, -1, 3))
+    joint, turn = JOINT_INDEX["head"], np.eye(3)
+    while joint >= 0:
+        turn, joint = rotations[:, joint] @ turn, PARENTS[joint]
+    return clip.camera_to_world[:3, :3].T @ turn
+
+
+def test_the_demos_head_is_turned_as_it_was(clip, truth):
+    apart = np.swapaxes(head_in_camera(clip), 1, 2) @ head_in_camera(truth)
+    degrees = np.degrees(np.linalg.norm(matrix_to_axis_angle(apart), axis=-1))
+    print(f"the head is {degrees.mean():.1f} degrees off")
+    assert degrees.mean() < 8
 
 
 def test_a_capture_with_a_face_is_read_back(clip, tmp_path):

@@ -8,10 +8,11 @@ from synthetic_keypoints import keypoints_of, upright
 
 from fullbody_core.body.open_body import load_body
 from fullbody_core.camera import project
-from fullbody_core.contract.frames import axis_angle_to_matrix
+from fullbody_core.contract.frames import axis_angle_to_matrix, matrix_to_axis_angle
 from fullbody_core.contract.skeleton import BLAZEPOSE_33, JOINT_INDEX
+from fullbody_core.ik.analytic_limbs import NECK_LIMIT
 from fullbody_core.ik.rest_skeleton import RestSkeleton
-from fullbody_core.motion import LARGEST_SWING, LIMB_BONES, bring_within_reach, swing_to_sight
+from fullbody_core.motion import LARGEST_SWING, LIMB_BONES, Motion, bring_within_reach, swing_to_sight, turn_head_to_face
 
 MATRIX = np.array([[600.0, 0, 320], [0, 600, 240], [0, 0, 1]])
 PELVIS = np.array([0.0, 0.1, 2.5])
@@ -133,3 +134,33 @@ def test_swings_are_bounded_and_turn_nothing_but_limbs(skeleton):
     np.testing.assert_allclose(after[:, others], before[:, others], atol=1e-9)
     unseen = swing_to_sight(true, np.full((10, 3), np.nan), wild, np.zeros_like(everything(keypoints)), skeleton, MATRIX)
     np.testing.assert_allclose(unseen, true, atol=1e-9)
+
+
+def test_a_head_turns_to_its_face_where_that_is_seen(skeleton):
+    rotations = upright(40)
+    motion = Motion(skeleton, rotations, np.tile([0.0, 0, 3], (40, 1)), np.ones((40, 4), bool))
+    keypoints = seen(skeleton, rotations)
+    same = turn_head_to_face(motion, keypoints, MATRIX)
+    assert same is motion, "no face, no change"
+    before = skeleton.pose(rotations)[1][:, JOINT_INDEX["head"]]
+    face = before[:8] @ axis_angle_to_matrix(np.array([0.2, 0.6, 0.1]))
+    keypoints.head_rotation[:8] = face
+    turned = turn_head_to_face(motion, keypoints, MATRIX)
+    after = skeleton.pose(turned.rotations)[1]
+    np.testing.assert_allclose(after[:8, JOINT_INDEX["head"]], face, atol=1e-9)
+    others = [index for name, index in JOINT_INDEX.items() if name not in ("neck", "head")]
+    np.testing.assert_array_equal(turned.rotations[:, others], rotations[:, others])
+    np.testing.assert_allclose(turned.rotations[30:], rotations[30:], atol=1e-9)
+    angles = np.linalg.norm(matrix_to_axis_angle(np.swapaxes(before, 1, 2) @ after[:, JOINT_INDEX["head"]]), axis=-1)
+    assert (np.diff(angles[7:30]) <= 1e-9).all(), "beside the frames with a face it fades"
+
+
+def test_no_face_twists_a_neck_too_far(skeleton):
+    rotations = upright(4)
+    motion = Motion(skeleton, rotations, np.tile([0.0, 0, 3], (4, 1)), np.ones((4, 4), bool))
+    keypoints = seen(skeleton, rotations)
+    keypoints.head_rotation[:] = rotations[:, 0] @ axis_angle_to_matrix(np.array([0.0, 3.0, 0]))
+    turned = turn_head_to_face(motion, keypoints, MATRIX)
+    for name in ("neck", "head"):
+        angle = np.linalg.norm(matrix_to_axis_angle(turned.rotations[:, JOINT_INDEX[name]]), axis=-1)
+        assert angle.max() <= NECK_LIMIT + 1e-6
