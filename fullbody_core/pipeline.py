@@ -36,9 +36,9 @@ class CaptureFailure(ValueError):
 @dataclass(frozen=True)
 class CaptureSettings:
     """detector: 'auto', 'mediapipe' or 'detnet'; detector_weights: paths of DetNet's files, by default the shipped ones; ik:
-    'auto', 'iknet' or 'analytic'; fov: degrees across the longer side, or None for the usual
-    one, or less where the face of a close-up says so; body: 'open' or a body file; face: 'open', 'none' or a
-    face file; face_solver: one of `face.solve_face.SOLVERS`; smooth: One-Euro."""
+    'auto', 'iknet' or 'analytic'; fov: degrees across the longer side, or None for the usual one, in a close-up for what the
+    face says; body: 'open' or a body file; face: 'open', 'none' or a face file; face_solver: one of `face.solve_face.SOLVERS`;
+    smooth: One-Euro."""
 
     detector: str = "auto"
     detector_weights: tuple = ()

@@ -149,3 +149,6 @@ def mirror_names(names, left="left_", right="right_"):
     place = {name: index for index, name in enumerate(names)}
     swap = {name: name.replace(left, right) if left in name else name.replace(right, left) for name in names}
     return [place[swap[name]] for name in names]
+
+MESH_POINTS = 478
+"""Points of MediaPipe's face mesh: 468 of the skin, then five of each iris, the person's right one first."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..contract.skeleton import BLAZEPOSE_33, SIDES
+from ..contract.skeleton import BLAZEPOSE_33, MESH_POINTS, SIDES
 from .keypoints import SEEN, Keypoints, doubt_outside, points_box
 
 os.environ.setdefault("GLOG_minloglevel", "2")
@@ -28,7 +28,6 @@ FACE_CROP = 3.0
 """Side of the head crop in ear-to-ear widths, from BlazePose's points, which lie inside the head's outline."""
 
 CROP_PIXELS = 256
-FACE_POINTS = 478
 
 _MODELS = (
     "pose_detection/pose_detection.tflite",
@@ -70,7 +69,7 @@ class MediaPipeDetector:
 
     name = "mediapipe"
     definition = BLAZEPOSE_33
-    face_count = FACE_POINTS
+    face_count = MESH_POINTS
 
     def __init__(self):
         import mediapipe

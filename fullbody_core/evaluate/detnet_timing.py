@@ -53,7 +53,7 @@ def bench_detnet(size="full", device="cpu", batch=32, threads=1, seconds=4.0):
                 predictor(images)
             operations = counter.get_total_flops()
         for name, step in steps.items():
-            rows.setdefault(name, []).append(_milliseconds(step, predictor.device, seconds) / count)
+            rows.setdefault(name, []).append(milliseconds(step, predictor.device, seconds) / count)
     post = rows["windows (Eq. 6)"][0] + rows["read-out"][0]
     return DetNetTiming(describe_device(predictor.device, threads), size, batch, rows, parameters, operations, post)
 
@@ -84,7 +84,7 @@ def describe_device(device, threads):
     return f"{platform.machine()} CPU, {threads} core{'s' * (threads > 1)}, 32-bit floats"
 
 
-def _milliseconds(step, device, seconds):
+def milliseconds(step, device, seconds):
     """Median duration of a step."""
     durations = []
     started = time.perf_counter()

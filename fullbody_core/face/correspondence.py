@@ -10,9 +10,10 @@ import numpy as np
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
+from ..contract.skeleton import MESH_POINTS
 from .illumination import linear_to_srgb
 from .landmarks import INNER_LIP_LOWER, INNER_LIP_UPPER
-from .morphable import MESH_POINTS, FaceModelError
+from .morphable import FaceModelError
 
 PICTURE_SIDE = 640
 DISTANCE = 0.8

@@ -13,12 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from ..contract.npz_file import FileError, check_arrays, check_format, read_npz, write_npz
+from ..contract.skeleton import MESH_POINTS
 
 FORMAT_NAME = "fullbody-face"
 FORMAT_VERSION = 1
-
-MESH_POINTS = 478
-"""Points of MediaPipe's face mesh: 468 of the skin, then five of each iris, the person's right one first."""
 
 REGIONS = ("skin", "lips", "brows", "lids", "nose", "cheeks", "forehead", "beard", "eyeballs", "irises", "mouth", "teeth")
 """What a model may say of its surface. `skin` is what a photograph shows of a face: without eyeballs, the inside of the mouth, and

@@ -17,8 +17,8 @@ from scipy.sparse import csr_matrix
 
 from ..body.anny_pose import ANNY_TO_REST, mirror_vertices, sample_adults
 from ..body.open_body import load_body
+from ..body.surface_parts import eye_parts, separate_parts
 from ..swing_twist import nearest_rotation, smoothstep
-from ..synth.person_mesh import eye_parts, separate_parts
 from .albedo import pigment_albedo
 from .correspondence import find_mesh_points
 from .landmarks import LEFT_EYE_LOWER, LEFT_EYE_UPPER, RIGHT_EYE_LOWER, RIGHT_EYE_UPPER

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from ..contract.npz_file import FileError
-from ..face.morphable import MESH_POINTS
+from ..contract.skeleton import MESH_POINTS
 from ..weights import fill_network
 from .iknet import rotation_from_6d
 from .resnet import ConvNorm, stage

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 from torch import nn
 
 from ..body.lbs import KinematicTree
+from ..body.surface_parts import eye_parts, hidden_parts, separate_parts
 from ..contract.skeleton import FINGERS, JOINT_INDEX, SIDES
 from .render import vertex_normals
 from .shells import long_hair, skirt
@@ -67,25 +66,6 @@ def hand_vertices(owner):
     names = [f"{side}_wrist" for side in SIDES]
     names += [f"{side}_{finger}{segment}" for side in SIDES for finger in FINGERS for segment in (1, 2, 3)]
     return np.isin(owner, [JOINT_INDEX[name] for name in names])
-
-
-def separate_parts(faces, count):
-    """For each of `count` vertices the number [V] of the connected piece of the surface it belongs to."""
-    edges = np.concatenate([faces[:, :2], faces[:, 1:]])
-    graph = coo_matrix((np.ones(len(edges)), edges.T), (count, count))
-    return connected_components(graph, directed=False)[1]
-
-
-def eye_parts(body, part):
-    """The pieces of the surface that are eyeballs."""
-    pieces = {int(part[body.landmarks[f"{side}_eye"]]) for side in SIDES}
-    return sorted(pieces - {int(np.bincount(part).argmax())})
-
-
-def hidden_parts(body, part):
-    """The pieces of the surface inside the mouth."""
-    shown = {int(np.bincount(part).argmax()), *eye_parts(body, part)}
-    return sorted(set(part.tolist()) - shown)
 
 
 def _representatives(rest, normals, owner, part, cell):

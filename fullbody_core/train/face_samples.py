@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 
+from ..contract.skeleton import MESH_POINTS
 from ..detect.crops import cut
-from ..face.morphable import MESH_POINTS
 from ..networks.facenet import BOX_MARGIN, INPUT_SIZE, face_middle
 from ..synth.face import FaceSamples
 from ..synth.face_looks import spoil

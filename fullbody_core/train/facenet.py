@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import save
 
 from ..contract.npz_file import write_whole
-from ..evaluate.facenet import HELD_OUT_SEED, format_errors, measure
 from ..networks.facenet import FaceNet, FaceNetPose
 from ..synth.face import FaceSampler
 from .face_samples import FacePool, as_pictures, load_clips
 from .facenet_loss import REAL_WEIGHTS, WEIGHTS, FaceNetLoss, FaceTruth, total
+from .facenet_metrics import HELD_OUT_SEED, format_errors, measure
 from .sample_pool import Ahead
 from .training_run import TrainingError, TrainingRun, check_schedule
 

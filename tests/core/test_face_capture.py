@@ -44,7 +44,8 @@ def test_the_demos_face_is_captured_and_stays_in_its_limits(clip, face):
 
 def test_the_demo_says_and_smiles_what_it_should(clip, truth):
     shown = clip.valid[:, 3]
-    for names, least in ((("jawOpen",), 0.9), (("mouthSmileLeft", "mouthSmileRight"), 0.85), (("eyeBlinkLeft", "eyeBlinkRight"), 0.8)):
+    smiles, blinks = ("mouthSmileLeft", "mouthSmileRight"), ("eyeBlinkLeft", "eyeBlinkRight")
+    for names, least in ((("jawOpen",), 0.9), (smiles, 0.85), (blinks, 0.8)):
         found, true = coefficient(clip, *names)[shown], coefficient(truth, *names)[shown]
         correlation = np.corrcoef(found, true)[0, 1]
         print(f"{names[0]} correlates {correlation:.2f} with the truth")

@@ -12,19 +12,13 @@ from fullbody_core.camera import camera_matrix, crop_to_camera_rotation, project
 from fullbody_core.contract.npz_file import FileError
 from fullbody_core.contract.skeleton import BLAZEPOSE_33
 from fullbody_core.detect.keypoints import Keypoints
-from fullbody_core.evaluate.facenet import (
-    bench_facenet,
-    evaluate_facenet,
-    format_timing,
-    mean_answer,
-    pose_errors,
-    true_pose,
-)
+from fullbody_core.evaluate.facenet import bench_facenet, evaluate_facenet, format_timing
 from fullbody_core.face.facenet import FaceNetPredictor, coarse_face_box, face_box, square_boxes, turn_light
 from fullbody_core.face.illumination import shading
 from fullbody_core.networks.facenet import BOX_MARGIN, INPUT_SIZE, FaceNet, FacePoints, face_reference, same_face
 from fullbody_core.synth.face import FaceSampler
 from fullbody_core.synth.face_parameters import draw_lights, draw_rotations
+from fullbody_core.train.facenet_metrics import mean_answer, pose_errors, true_pose
 from fullbody_core.weights import WeightsError, WeightsUnsuited
 
 

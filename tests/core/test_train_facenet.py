@@ -10,7 +10,6 @@ from synthetic_face import small_face
 from fullbody_core.cli import main
 from fullbody_core.contract.skeleton import BLAZEPOSE_33
 from fullbody_core.detect.keypoints import Keypoints
-from fullbody_core.evaluate.facenet import true_pose
 from fullbody_core.face.facenet import FaceNetPredictor
 from fullbody_core.networks.facenet import INPUT_SIZE, FaceNetPose
 from fullbody_core.synth.face import FaceSampler, FaceSamples
@@ -30,6 +29,7 @@ from fullbody_core.train.face_samples import (
 )
 from fullbody_core.train.facenet import PRESETS, FaceBatches, FaceNetTrainer, FaceNetTraining, make_trainer, write_weights
 from fullbody_core.train.facenet_loss import REAL_WEIGHTS, WEIGHTS, FaceNetLoss, FaceTruth, total
+from fullbody_core.train.facenet_metrics import true_pose
 from fullbody_core.train.training_run import TrainingError
 
 
