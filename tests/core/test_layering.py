@@ -1,6 +1,7 @@
 """Who may import whom, read from the sources, so that an import inside a function counts too."""
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -66,3 +67,12 @@ def test_the_contract_needs_only_numpy():
 def test_the_contract_stays_inside_itself(path):
     depth = len(path.relative_to(CONTRACT).parts)
     assert all(level <= depth for level, _ in imported(path)[1])
+
+
+def test_a_capture_needs_no_renderer():
+    """What only training and tests install must not be needed to capture a video and to build its .blend."""
+    blocked = "import sys\nfor name in ('embreex', 'moderngl', 'smplx', 'h5py', 'bpy'): sys.modules[name] = None\n"
+    wanted = "import fullbody_core.pipeline, fullbody_core.blend, fullbody_core.overlay, fullbody_core.cli\n"
+    faces = "import fullbody_core.face.open_face, fullbody_core.face.load_face, fullbody_core.evaluate.face\n"
+    done = subprocess.run([sys.executable, "-c", blocked + wanted + faces], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
