@@ -316,17 +316,11 @@ def add_bench(commands):
     what = command.add_subparsers(required=True, metavar="WHAT")
     detnet = what.add_parser("detnet", help="DetNet module by module, as in the paper's Table 1")
     detnet.add_argument("--size", choices=("full", "small", "tiny"), default="full", help="which DetNet (default: full)")
-    detnet.add_argument("--batch", type=int, default=32, help="size of the large batch (default: 32)")
-    detnet.add_argument("--threads", type=int, default=1, help="CPU cores to use (default: 1)")
-    detnet.add_argument("--seconds", type=float, default=4.0, help="for each figure (default: 4)")
-    detnet.add_argument("--device", default="auto", help="cuda, cpu, or auto (default)")
+    add_timing(detnet)
     detnet.set_defaults(run=run_bench_detnet)
     facenet = what.add_parser("facenet", help="FaceNet alone, and with cutting faces out")
     facenet.add_argument("--face", default="open", metavar="open|FILE", help="face model (default: the open face)")
-    facenet.add_argument("--batch", type=int, default=32, help="size of the large batch (default: 32)")
-    facenet.add_argument("--threads", type=int, default=1, help="CPU cores to use (default: 1)")
-    facenet.add_argument("--seconds", type=float, default=4.0, help="for each figure (default: 4)")
-    facenet.add_argument("--device", default="auto", help="cuda, cpu, or auto (default)")
+    add_timing(facenet)
     facenet.set_defaults(run=run_bench_facenet)
     faces = what.add_parser("faces", help="how many synthetic faces are drawn in a second, as samples for training")
     faces.add_argument("--face", default="open", metavar="open|FILE", help="face model (default: the open face)")
@@ -336,6 +330,13 @@ def add_bench(commands):
     add_people_data(people)
     people.add_argument("--seconds", type=float, default=10.0, help="how long to draw (default: 10)")
     people.set_defaults(run=run_bench_people)
+
+
+def add_timing(command):
+    command.add_argument("--batch", type=int, default=32, help="size of the large batch (default: 32)")
+    command.add_argument("--threads", type=int, default=1, help="CPU cores to use (default: 1)")
+    command.add_argument("--seconds", type=float, default=4.0, help="for each figure (default: 4)")
+    command.add_argument("--device", default="auto", help="cuda, cpu, or auto (default)")
 
 
 def run_bench_detnet(options):

@@ -14,9 +14,9 @@ from scipy.spatial import cKDTree
 
 from ..contract.npz_file import FileError
 from ..contract.skeleton import JOINT_INDEX
-from ..face.correspondence import nearest_on_surface
-from ..face.morphable import triangulate
 from ..face.subdivision import split_at
+from ..swing_twist import nearest_rotation, smoothstep
+from ..triangle_mesh import nearest_on_surface, triangulate
 from .lbs import to_character_template
 
 BAND = 0.025
@@ -86,7 +86,7 @@ def full_body_template(file, face, bridge=None):
         expressiondirs=placed.expression_basis * fade,
         albedo_mean=mean,
         albedodirs=directions,
-        body_skin=joined.rows(_smoothstep(distance / BAND), np.zeros(len(share))).astype(np.float32),
+        body_skin=joined.rows(smoothstep(distance, 0, BAND), np.zeros(len(share))).astype(np.float32),
         eyeballs=joined.face_rows(np.maximum(face.region("eyeballs"), face.region("irises"))).astype(np.float32),
         meta=_describe(file, face),
     )
@@ -139,9 +139,8 @@ def _similarity(points, targets):
     """The scaled turn [3, 3] and shift [3] that bring points [N, 3] nearest to targets [N, 3] (Umeyama 1991)."""
     centre, target_centre = points.mean(0), targets.mean(0)
     points, targets = points - centre, targets - target_centre
-    u, sizes, vt = np.linalg.svd(targets.T @ points)
-    signs = np.array([1, 1, np.sign(np.linalg.det(u @ vt))])
-    turn = (u * signs) @ vt * ((sizes * signs).sum() / np.square(points).sum())
+    rotation = nearest_rotation(points, targets)
+    turn = rotation * (np.sum(points @ rotation.T * targets) / np.square(points).sum())
     return turn, target_centre - turn @ centre
 
 
@@ -288,13 +287,7 @@ def _share_of_face(face, placed):
     lengths = np.linalg.norm(placed.vertices[ends[:, 0]] - placed.vertices[ends[:, 1]], axis=-1)
     graph = csr_matrix((np.maximum(lengths, 1e-9), ends.T), (len(face.mean),) * 2)
     distance = dijkstra(graph, directed=False, indices=face.boundary, min_only=True, limit=BAND)
-    return _smoothstep(distance / BAND)
-
-
-def _smoothstep(amount):
-    """0 up to 0, 1 from 1 on, with no corner on the way."""
-    amount = np.clip(amount, 0, 1)
-    return amount * amount * (3 - 2 * amount)
+    return smoothstep(distance, 0, BAND)
 
 
 def _skin_share(face):
@@ -326,7 +319,7 @@ def _colours(face, base, joined, placed):
     edge = np.asarray(face.boundary) if len(face.boundary) else np.flatnonzero(_skin_share(face) > 0.5)
     distances, nearest = cKDTree(placed.vertices[edge]).query(base.vertices, k=min(8, len(edge)))
     near = 1 / np.maximum(distances, 1e-6) ** 2
-    near *= (1 - _smoothstep(distances[:, :1] / COLOUR_BAND)) / near.sum(1, keepdims=True)
+    near *= (1 - smoothstep(distances[:, :1], 0, COLOUR_BAND)) / near.sum(1, keepdims=True)
     rows = np.repeat(np.arange(len(near)), near.shape[1])
     from_edge = coo_matrix((near.ravel(), (rows, nearest.ravel())), (len(near), len(edge))).tocsr()[joined.body_vertices]
     share_of_mean = 1 - np.asarray(from_edge.sum(1))

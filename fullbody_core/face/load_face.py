@@ -1,13 +1,12 @@
 """A face model by its name: the open face, or a file of any kind that the project reads."""
 
 import hashlib
-import os
 import sys
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 
+from ..cache import kept_in_cache
 from ..contract.npz_file import FileError, read_npz
 from .albedo import pigment_albedo
 from .bfm_file import read_bfm2009, read_bfm2017
@@ -67,18 +66,13 @@ def complete(model):
 
 def _completed(read, path, sha256):
     """The model that `read` makes of a path, completed; kept in the cache under the source's sha256."""
-    folder = Path(os.environ.get("FULLBODY_CACHE") or platformdirs.user_cache_dir("fullbody"))
-    kept = folder / f"face_{sha256[:16]}_read{READ_VERSION}.npz"
-    if not kept.is_file():
+
+    def make():
         model = read(path)
         print(f"Finding the face mesh's points on {path.name} (once, half a minute)...", file=sys.stderr, flush=True)
-        complete(model)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise FaceModelError(f"Cannot make the cache folder {folder}: {error.strerror}.") from error
-        model.save(kept)
-    model = MorphableModel.load(kept)
+        return complete(model)
+
+    model = MorphableModel.load(kept_in_cache(f"face_{sha256[:16]}_read{READ_VERSION}.npz", make, FaceModelError))
     model.sha256 = sha256
     return model
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..contract.npz_file import FileError, check_arrays, check_format, read_npz, write_npz
 from ..contract.skeleton import MESH_POINTS
+from ..triangle_mesh import triangulate
 
 FORMAT_NAME = "fullbody-face"
 FORMAT_VERSION = 1
@@ -180,15 +181,6 @@ def _combine(coefficients, basis):
     coefficients = np.asarray(coefficients)
     flat = coefficients.astype(basis.dtype, copy=False) @ basis.reshape(len(basis), -1)
     return flat.reshape(*coefficients.shape[:-1], *basis.shape[1:])
-
-
-def triangulate(faces):
-    """Triangles [F', 3] of faces [F, N], N = 3 or 4 with -1 for a missing fourth corner; quads are cut along 0-2."""
-    faces = np.asarray(faces)
-    if faces.shape[1] == 3:
-        return faces
-    return np.concatenate([faces[:, :3], faces[faces[:, 3] >= 0][:, [0, 2, 3]]])
-
 
 
 def _check(arrays):

@@ -6,23 +6,23 @@ phenotypes and of its sliders of the head; expressions are Anny's 52 facial acti
 """
 
 import importlib.metadata
-import os
 import sys
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 import torch
 from scipy.sparse import csr_matrix
 
 from ..body.anny_pose import ANNY_TO_REST, mirror_vertices, sample_adults
 from ..body.open_body import load_body
 from ..body.surface_parts import eye_parts, separate_parts
+from ..cache import kept_in_cache
 from ..swing_twist import nearest_rotation, smoothstep
 from .albedo import pigment_albedo
 from .correspondence import find_mesh_points
 from .landmarks import LEFT_EYE_LOWER, LEFT_EYE_UPPER, RIGHT_EYE_LOWER, RIGHT_EYE_UPPER
 from .morphable import FaceModelError, MorphableModel
+from .regions import IRIS_RADIUS
 from .subdivision import outer_loops, refine_part, subdivide
 from .teeth import add_teeth
 
@@ -37,20 +37,16 @@ HEAD_SLIDERS = ("cheek", "chin", "eyebrows", "eye", "forehead", "head", "mouth",
 SLIDER_SPREAD, ASYMMETRY = 0.4, 0.25
 """Standard deviation of a slider's setting, which goes from -1 to 1, and of the difference between left and right."""
 
-IRIS_RADIUS = 0.0059
-"""m, of a human eye."""
-
 
 def open_face_path():
     """Path of the baked open face, baking it first if this machine has none. Raises `FaceModelError` or `BodyModelError`."""
-    body = load_body("open")
     version = importlib.metadata.version("anny")
-    folder = Path(os.environ.get("FULLBODY_CACHE") or platformdirs.user_cache_dir("fullbody"))
-    path = folder / f"open_face_anny{version}_bake{BAKE_VERSION}.npz"
-    if not path.is_file():
+
+    def bake():
         print("Baking the open face from Anny (once, about a minute)...", file=sys.stderr, flush=True)
-        bake_open_face(body).save(path)
-    return path
+        return bake_open_face(load_body("open"))
+
+    return kept_in_cache(f"open_face_anny{version}_bake{BAKE_VERSION}.npz", bake, FaceModelError)
 
 
 def bake_open_face(body, sample_count=1500, seed=0):

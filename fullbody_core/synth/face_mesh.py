@@ -10,8 +10,8 @@ import numpy as np
 from scipy.sparse import coo_matrix, csr_matrix, diags, vstack
 from scipy.sparse.csgraph import connected_components
 
+from ..triangle_mesh import vertex_normals
 from .face_shaders import CLOTHES, EAR, FRAMES, HAIR, LENSES, MANE, NECK
-from .render import vertex_normals
 
 CELLS = {"skin": 0.0065, "fine": 0.0028, "inside": 0.0055}
 """m: about how far apart vertices of the skin, of lips, lids and eyes, and of what is hardly seen are left."""

@@ -13,6 +13,7 @@ from embreex.mesh_construction import TriangleMesh
 from ..camera import project, rays
 from ..contract.skeleton import JOINT_INDEX, JOINT_NAMES
 from ..swing_twist import unit
+from ..triangle_mesh import vertex_normals
 
 GAMMA = 2.2
 """Between light, which adds, and the numbers of a picture: close enough to sRGB's own curve."""
@@ -75,14 +76,6 @@ def render(vertices, faces, colours, matrix, background, light, samples=SAMPLES)
     image[window] = np.round(255 * np.clip(mixed, 0, 1) ** (1 / GAMMA)).astype(np.uint8)
     mask[window] = covered
     return image, mask
-
-
-def vertex_normals(vertices, faces):
-    """Unit normals [V, 3] outwards of vertices [V, 3] with faces [F, 3], weighted by the area of the faces around."""
-    corners = vertices[faces]
-    across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals = [np.bincount(faces.ravel(), np.repeat(across[:, axis], 3), len(vertices)) for axis in range(3)]
-    return unit(np.stack(normals, -1))
 
 
 def _pixel_box(vertices, matrix, width, height):

@@ -20,7 +20,7 @@ from ..face.landmarks import (
     RIGHT_EYE_UPPER,
 )
 from ..networks.facenet import LIGHT_LEVEL, LIGHT_SPREAD, FacePoints, face_middle
-from ..synth.render import vertex_normals
+from ..triangle_mesh import vertex_normals
 
 WEIGHTS = {
     "points": 80.0, "landmarks": 12.0, "openings": 15.0, "shape": 0.08, "expression": 4.0, "colour": 6.0, "albedo": 0.04,
