@@ -14,9 +14,10 @@ from scipy.spatial import cKDTree
 
 from ..contract.npz_file import FileError
 from ..contract.skeleton import JOINT_INDEX
+from ..contract.surface import triangulate
 from ..face.subdivision import split_at
 from ..swing_twist import nearest_rotation, smoothstep
-from ..triangle_mesh import nearest_on_surface, triangulate
+from ..triangle_mesh import nearest_on_surface
 from .lbs import to_character_template
 
 BAND = 0.025

@@ -123,6 +123,13 @@ class CharacterTemplate:
 
     def save(self, path):
         """Writes the file whole or not at all. Raises `CharacterError`."""
+        try:
+            write_npz(path, self.to_arrays())
+        except FileError as error:
+            raise CharacterError(str(error)) from error
+
+    def to_arrays(self):
+        """The file's arrays by name, checked. Raises `CharacterError`."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         values["meta"] = json.dumps({**self.meta, "format": FORMAT_NAME, "version": FORMAT_VERSION}, sort_keys=True)
         values["joint_names"] = np.array(self.joint_names, dtype=str)
@@ -135,23 +142,27 @@ class CharacterTemplate:
             arrays[name] = array.astype(np.float16 if name in _HALF else kinds.get(array.dtype.kind, array.dtype))
         try:
             _check(arrays)
-            write_npz(path, arrays)
         except FileError as error:
             raise CharacterError(str(error)) from error
+        return arrays
 
     @classmethod
     def load(cls, path):
         """Reads and checks a template. Raises `CharacterError`."""
         try:
-            arrays = read_npz(path, "character template")
-            meta = check_format(arrays, FORMAT_NAME, FORMAT_VERSION, "character template", path)
-            if meta["version"] < FORMAT_VERSION:
-                raise CharacterError(
-                    f"{path} is of an older format ({meta['version']}; this one reads {FORMAT_VERSION}): make it again."
-                )
-            _check(arrays)
+            return cls.from_arrays(read_npz(path, "character template"), path)
         except FileError as error:
             raise CharacterError(str(error)) from error
+
+    @classmethod
+    def from_arrays(cls, arrays, path):
+        """The template of a file's arrays by name, checked; `path` is the file's in errors. Raises `FileError`."""
+        meta = check_format(arrays, FORMAT_NAME, FORMAT_VERSION, "character template", path)
+        if meta["version"] < FORMAT_VERSION:
+            raise CharacterError(
+                f"{path} is of an older format ({meta['version']}; this one reads {FORMAT_VERSION}): make it again."
+            )
+        _check(arrays)
         values = {name: array.astype(np.float32) if name in _HALF else array for name, array in arrays.items()}
         values["meta"] = meta
         for name in ("joint_names", "expression_names"):

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..contract.morphable import FaceModelError, MorphableModel
 from .illumination import srgb_to_linear
-from .morphable import FaceModelError, MorphableModel
 from .surface_edge import longest_edge_loop
 
 SHAPE_COUNT, EXPRESSION_COUNT, ALBEDO_COUNT = 80, 64, 80

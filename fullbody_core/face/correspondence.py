@@ -10,11 +10,12 @@ import numpy as np
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
+from ..contract.morphable import FaceModelError
 from ..contract.skeleton import MESH_POINTS
-from ..triangle_mesh import nearest_on_surface, vertex_normals
+from ..contract.surface import vertex_normals
+from ..triangle_mesh import nearest_on_surface
 from .illumination import linear_to_srgb
 from .landmarks import INNER_LIP_LOWER, INNER_LIP_UPPER
-from .morphable import FaceModelError
 
 PICTURE_SIDE = 640
 DISTANCE = 0.8

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..contract.morphable import FaceModelError, MorphableModel
 from ..contract.npz_file import FileError, check_arrays
-from ..triangle_mesh import triangulate
-from .morphable import FaceModelError, MorphableModel
+from ..contract.surface import triangulate
 from .regions import IRIS_RADIUS
 from .surface_edge import longest_edge_loop
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from ..cache import kept_in_cache
+from ..contract.morphable import FaceModelError, MorphableModel
 from ..contract.npz_file import FileError, read_npz
 from .albedo import pigment_albedo
 from .bfm_file import read_bfm2009, read_bfm2017
 from .correspondence import find_mesh_points
 from .ict_file import folder_sha256, is_ict, read_ict_arrays, read_ict_folder
-from .morphable import FaceModelError, MorphableModel
 from .open_face import open_face_path
 from .regions import draw_regions
 

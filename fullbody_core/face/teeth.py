@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from scipy.spatial import cKDTree
 
-from .morphable import FaceModelError
+from ..contract.morphable import FaceModelError
 from .subdivision import subdivide
 
 ENAMEL, GUMS = np.array([0.58, 0.52, 0.41]), np.array([0.36, 0.10, 0.09])

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.sparse import coo_matrix, csr_matrix, diags, vstack
 from scipy.sparse.csgraph import connected_components
 
-from ..triangle_mesh import vertex_normals
+from ..contract.surface import vertex_normals
 from .face_shaders import CLOTHES, EAR, FRAMES, HAIR, LENSES, MANE, NECK
 
 CELLS = {"skin": 0.0065, "fine": 0.0028, "inside": 0.0055}

@@ -4,8 +4,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from ..contract.morphable import MorphableModel, MorphablePoints
 from ..face.illumination import SH_CONSTANTS, SH_COUNT, sh_basis
-from ..face.morphable import MorphableModel, MorphablePoints
 from ..networks.facenet import BOX_MARGIN, face_middle
 
 SHAPE_SPREAD, ALBEDO_SPREAD, FURTHEST = 0.85, 0.9, 2.8

@@ -14,7 +14,7 @@ from torch import nn
 from ..body.lbs import KinematicTree
 from ..body.surface_parts import eye_parts, hidden_parts, separate_parts
 from ..contract.skeleton import FINGERS, JOINT_INDEX, SIDES
-from ..triangle_mesh import vertex_normals
+from ..contract.surface import vertex_normals
 from .shells import long_hair, skirt
 
 WHOLE, HANDS = range(2)

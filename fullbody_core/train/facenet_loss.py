@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from ..contract.surface import vertex_normals
 from ..face.illumination import linear_to_srgb, sh_basis
 from ..face.landmarks import (
     CONTOUR,
@@ -20,7 +21,6 @@ from ..face.landmarks import (
     RIGHT_EYE_UPPER,
 )
 from ..networks.facenet import LIGHT_LEVEL, LIGHT_SPREAD, FacePoints, face_middle
-from ..triangle_mesh import vertex_normals
 
 WEIGHTS = {
     "points": 80.0, "landmarks": 12.0, "openings": 15.0, "shape": 0.08, "expression": 4.0, "colour": 6.0, "albedo": 0.04,

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from fullbody_core.contract.morphable import MorphableModel
 from fullbody_core.contract.skeleton import MESH_POINTS
-from fullbody_core.face.morphable import MorphableModel
 
 NAMES = ("jawOpen", "eyeBlinkLeft", "eyeBlinkRight", "mouthSmileLeft", "mouthSmileRight", "browInnerUp")
 

@@ -9,6 +9,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 from synthetic_face import small_face
 
+from fullbody_core.contract.morphable import FaceModelError
 from fullbody_core.face.correspondence import (
     IRISES,
     SKIN,
@@ -27,7 +28,6 @@ from fullbody_core.face.landmarks import (
     RIGHT_EYE_UPPER,
 )
 from fullbody_core.face.load_face import load_face
-from fullbody_core.face.morphable import FaceModelError
 
 ICT = Path(os.environ.get("FULLBODY_ICT") or Path(__file__).parents[3] / "shared" / "data" / "ict_facekit.npz")
 

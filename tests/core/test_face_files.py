@@ -8,11 +8,11 @@ import pytest
 from scipy.io import savemat
 from synthetic_face import small_face
 
+from fullbody_core.contract.morphable import FaceModelError, MorphableModel
 from fullbody_core.face.bfm_file import read_bfm2009, read_bfm2017
 from fullbody_core.face.ict_file import EYEBALLS, FULL_VERTEX_COUNT, arkit_name, read_ict_arrays, read_ict_folder
 from fullbody_core.face.illumination import linear_to_srgb, srgb_to_linear
 from fullbody_core.face.load_face import load_face
-from fullbody_core.face.morphable import FaceModelError, MorphableModel
 from fullbody_core.face.regions import draw_regions
 
 ICT_NAMES = ("browDown_L", "jawOpen", "mouthSmile_R", "browInnerUp_L", "eyeLookOut_L")

@@ -8,8 +8,8 @@ from synthetic_face import small_face
 from fullbody_core.body.full_body import BAND, FullBodyError, full_body_template
 from fullbody_core.body.lbs import to_character_template
 from fullbody_core.contract.character import CharacterTemplate
+from fullbody_core.contract.morphable import MorphableModel
 from fullbody_core.contract.skeleton import JOINT_INDEX, MESH_POINTS
-from fullbody_core.face.morphable import MorphableModel
 from fullbody_core.face.subdivision import outer_loops, quad_edges, subdivide
 
 HEAD = JOINT_INDEX["head"]

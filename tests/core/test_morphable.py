@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from synthetic_face import small_face
 
+from fullbody_core.contract.morphable import FaceModelError, MorphableModel
 from fullbody_core.contract.npz_file import read_npz, write_npz
-from fullbody_core.face.morphable import FaceModelError, MorphableModel, triangulate
+from fullbody_core.contract.surface import triangulate
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fullbody_core.face.morphable import triangulate
+from fullbody_core.contract.surface import triangulate
 from fullbody_core.face.subdivision import outer_loops, quad_edges, refine_part, split_at, subdivide
 
 CUBE = np.array([[x, y, z] for x in (-1.0, 1) for y in (-1.0, 1) for z in (-1.0, 1)])

@@ -7,8 +7,8 @@ import pytest
 import torch
 from synthetic_face import small_face
 
+from fullbody_core.contract.morphable import MorphableModel
 from fullbody_core.face.illumination import linear_to_srgb, sh_basis, shade, shading
-from fullbody_core.face.morphable import MorphableModel
 from fullbody_core.networks.facenet import BOX_MARGIN, FacePoints
 from fullbody_core.synth import face_mesh
 from fullbody_core.synth.face import FaceSampler, shown_about

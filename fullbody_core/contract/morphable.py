@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..contract.npz_file import FileError, check_arrays, check_format, read_npz, write_npz
-from ..contract.skeleton import MESH_POINTS
-from ..triangle_mesh import triangulate
+from .npz_file import FileError, check_arrays, check_format, read_npz, write_npz
+from .skeleton import MESH_POINTS
+from .surface import triangulate
 
 FORMAT_NAME = "fullbody-face"
 FORMAT_VERSION = 1
@@ -133,6 +133,13 @@ class MorphableModel:
 
     def save(self, path):
         """Writes the file whole or not at all. Raises `FaceModelError`."""
+        try:
+            write_npz(path, self.to_arrays())
+        except FileError as error:
+            raise FaceModelError(str(error)) from error
+
+    def to_arrays(self):
+        """The file's arrays by name, checked. Raises `FileError`."""
         arrays = {name: np.asarray(getattr(self, name)) for name in _SCHEMA if hasattr(self, name)}
         arrays["expression_names"] = np.array(self.expression_names, dtype=str)
         arrays["region_names"] = np.array(list(self.regions), dtype=str)
@@ -141,26 +148,29 @@ class MorphableModel:
         for name, array in arrays.items():
             if array.dtype.kind == "f":
                 arrays[name] = array.astype(np.float16 if name in _HALF else np.float32)
-        try:
-            _check(arrays)
-            write_npz(path, arrays)
-        except FileError as error:
-            raise FaceModelError(str(error)) from error
+        _check(arrays)
+        return arrays
 
     @classmethod
     def load(cls, path):
         """Reads and checks a file that `save` wrote. Raises `FaceModelError`."""
         try:
-            arrays = read_npz(path, "face model")
-            meta = check_format(arrays, FORMAT_NAME, FORMAT_VERSION, "face model", path)
-            _check(arrays)
+            model = cls.from_arrays(read_npz(path, "face model"), path)
         except FileError as error:
             raise FaceModelError(str(error)) from error
+        model.sha256 = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        return model
+
+    @classmethod
+    def from_arrays(cls, arrays, path):
+        """The model of a file's arrays by name, checked; `path` is the file's in errors. Raises `FileError`."""
+        meta = check_format(arrays, FORMAT_NAME, FORMAT_VERSION, "face model", path)
+        _check(arrays)
         arrays = {name: a.astype(np.float32) if a.dtype.kind == "f" else a for name, a in arrays.items()}
         names, weights = arrays.pop("region_names"), arrays.pop("region_weights")
         arrays["expression_names"] = tuple(str(name) for name in arrays["expression_names"])
         arrays |= {"regions": {str(n): w for n, w in zip(names, weights)}, "meta": meta}
-        return cls(**arrays, sha256=hashlib.sha256(Path(path).read_bytes()).hexdigest())
+        return cls(**arrays)
 
 
 @dataclass(frozen=True)
