@@ -49,12 +49,14 @@ def _character(chosen, folder):
         CharacterTemplate.load(chosen)
         return chosen
     # Only this choice needs torch and, the first time, the minutes of baking.
-    from fullbody_core.body.full_body import full_body_template
-    from fullbody_core.body.open_body import load_body
+    from fullbody_core.body.bridges import recipe_for
+    from fullbody_core.body.lbs import to_character_template
+    from fullbody_core.body.load_body import load_body
+    from fullbody_core.contract.full_body import full_body_template
     from fullbody_core.face.load_face import load_face
 
-    path = folder / "open_character.npz"
-    full_body_template(load_body("open"), load_face("open")).save(path)
+    path, body, face = folder / "open_character.npz", load_body("open"), load_face("open")
+    full_body_template(to_character_template(body), face, recipe_for(body, face)).save(path)
     return path
 
 

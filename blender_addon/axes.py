@@ -36,6 +36,16 @@ def scene_to_rest(scene_xyz):
     return np.asarray(scene_xyz, float) @ REST_TO_WORLD
 
 
+def rest_turn_to_scene(rotation):
+    """A rotation [3, 3] in rest-frame axes as the same turn in scene-rest axes."""
+    return REST_TO_WORLD @ np.asarray(rotation, float) @ REST_TO_WORLD.T
+
+
+def scene_turn_to_rest(rotation):
+    """Inverse of `rest_turn_to_scene`."""
+    return REST_TO_WORLD.T @ np.asarray(rotation, float) @ REST_TO_WORLD
+
+
 def bone_to_scene(directions):
     """Bone axes [J, 3, 3] (columns x, y, z in scene rest) for bones that point along `directions` [J, 3] in the rest frame.
 

@@ -9,11 +9,8 @@ The last line on stdout is one JSON object that says what was made. Exit code 0 
 
 import argparse
 import json
-import os
-import signal
 import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 if not __package__:  # run as a file by Blender: the package is the folder this file lies in
@@ -27,6 +24,7 @@ from . import stage
 from .contract.npz_file import FileError
 from .importer import import_capture, load_capture
 from .keyframes import Timing, scene_fps, set_scene_fps
+from .whole_files import whole_files_or_end
 
 _RENDER_WIDTH = 640
 
@@ -83,7 +81,7 @@ def build(
     scene.frame_set(scene.frame_start)
     view_layer.objects.active = imported.character.armature
 
-    with _whole_files(out, render, render_three_quarter) as (part_out, part_render, part_three_quarter):
+    with whole_files_or_end(out, render, render_three_quarter) as (part_out, part_render, part_three_quarter):
         _save(part_out, out)
         scene.frame_set(render_frame)
         if render:
@@ -117,35 +115,6 @@ def build(
         "render_frame": render_frame,
         "warnings": imported.warnings,
     }
-
-
-@contextmanager
-def _whole_files(*paths):
-    """Passing names beside `paths` (None stays None), which take their places together at the end, or not at all.
-
-    Ctrl-C and a polite end of the process leave nothing either: the process goes at once, since an exception raised while
-    Blender renders is lost in the render engine's own callbacks, and the work would go on.
-    """
-    parts = [path and path.resolve().with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}") for path in paths]
-
-    def remove_parts():
-        for part in filter(None, parts):
-            part.unlink(missing_ok=True)
-
-    def end_now(number, frame):
-        remove_parts()
-        os._exit(128 + number)
-
-    kept = {number: signal.signal(number, end_now) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield parts
-        for part, path in zip(parts, paths):
-            if part:
-                os.replace(part, path)
-    finally:
-        remove_parts()
-        for number, handler in kept.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def _save(part, out):

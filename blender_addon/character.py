@@ -210,7 +210,7 @@ def _add_weights(mesh_object, template):
 def _add_shape_keys(mesh_object, template, betas, face_shape):
     """`beta_00`, `beta_01`... set to `betas`, the face's identity, the expressions at rest. Call it after the weights."""
     basis = axes.rest_to_scene(template.vertices).astype(np.float32)
-    everywhere, own = np.arange(len(basis)), np.asarray(template.face_vertices)
+    everywhere, own = np.arange(len(basis)), np.asarray(template.moved_vertices)
     mesh_object.shape_key_add(name="Basis", from_mix=False)
 
     def add(name, vertices, offsets, low, high):

@@ -3,7 +3,9 @@
 
 import bpy
 
+from . import pair as pairs
 from .keyframes import CAPTURE_PROPERTY
+from .operators import annotate_pair, bridge_face
 from .operators.import_capture import FULLBODY_OT_import_capture
 
 _PART_LABELS = {"body": "Body", "left_hand": "Left Hand", "right_hand": "Right Hand", "face": "Face"}
@@ -48,4 +50,36 @@ def _draw_row(layout, label, value):
     row.label(text=value)
 
 
-CLASSES = (FULLBODY_PT_capture,)
+class FULLBODY_PT_bridge(bpy.types.Panel):
+    bl_idname = "FULLBODY_PT_bridge"
+    bl_label = "Bridge a Face"
+    bl_space_type = "VIEW_3D"
+    bl_region_type = "UI"
+    bl_category = "Fullbody"
+
+    def draw(self, context):
+        layout = self.layout
+        layout.operator(annotate_pair.FULLBODY_OT_open_bridge_kit.bl_idname, icon="FILE_FOLDER")
+        pair = pairs.pair_of(context.object)
+        if pair is None:
+            layout.label(text="Select a body or face of a kit", icon="INFO")
+            return
+        box = layout.box()
+        for item in pair.objects:
+            if item.type == "MESH" and pairs.BOUNDARY_PROPERTY in item:
+                icon = "EDITMODE_HLT" if item == context.object else "MESH_DATA"
+                box.label(text=f"{item.name}: {len(item[pairs.BOUNDARY_PROPERTY])} vertices", icon=icon)
+        column = layout.column(align=True)
+        column.operator(annotate_pair.FULLBODY_OT_set_boundary.bl_idname, icon="EDGESEL")
+        column.operator(annotate_pair.FULLBODY_OT_show_boundary.bl_idname, icon="RESTRICT_SELECT_OFF")
+        column.operator(annotate_pair.FULLBODY_OT_suggest_boundary.bl_idname, icon="LOOP_BACK")
+        layout.operator(annotate_pair.FULLBODY_OT_align_face.bl_idname, icon="ORIENTATION_LOCAL")
+        column = layout.column(align=True)
+        column.scale_y = 1.3
+        column.operator(bridge_face.FULLBODY_OT_bridge_face.bl_idname, icon="MOD_SKIN")
+        column = layout.column(align=True)
+        column.operator(bridge_face.FULLBODY_OT_edit_boundaries.bl_idname, icon="BACK")
+        column.operator(bridge_face.FULLBODY_OT_save_bridge.bl_idname, icon="FILE_TICK")
+
+
+CLASSES = (FULLBODY_PT_capture, FULLBODY_PT_bridge)

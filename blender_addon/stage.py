@@ -66,16 +66,34 @@ def three_quarter_camera(mesh_object, depsgraph, collection):
     xyz = evaluated_vertices(mesh_object, depsgraph)
     low, high = xyz.min(0), xyz.max(0)
     low[2] = min(low[2], 0.0)
-    centre, radius = (low + high) / 2, np.linalg.norm(high - low) / 2
-    camera = bpy.data.objects.new("Three-quarter camera", bpy.data.cameras.new("Three-quarter camera"))
+    camera = add_camera("Three-quarter camera", collection)
+    _aim(camera, (low + high) / 2, np.linalg.norm(high - low) / 2, Vector((0.62, -0.72, 0.32)))
+    return camera
+
+
+def add_camera(name, collection):
+    """A camera of a normal lens."""
+    camera = bpy.data.objects.new(name, bpy.data.cameras.new(name))
     camera.data.sensor_fit = "AUTO"
     camera.data.lens = 50.0
-    half_angle = math.atan(camera.data.sensor_width / 2 / camera.data.lens)
-    towards = Vector((0.62, -0.72, 0.32)).normalized()
-    camera.location = Vector(centre) + towards * float(radius / math.sin(half_angle))
-    camera.rotation_euler = towards.to_track_quat("Z", "Y").to_euler()
     collection.objects.link(camera)
     return camera
+
+
+def look_at(camera, points, turn, lift):
+    """Points a camera at points [N, 3] m, all of them in view: `turn` degrees from the front to the person's left, `lift` up."""
+    turn, lift = math.radians(turn), math.radians(lift)
+    towards = (math.sin(turn) * math.cos(lift), -math.cos(turn) * math.cos(lift), math.sin(lift))
+    low, high = points.min(0), points.max(0)
+    _aim(camera, (low + high) / 2, np.linalg.norm(high - low) / 2, Vector(towards))
+
+
+def _aim(camera, centre, radius, towards):
+    half_angle = math.atan(camera.data.sensor_width / 2 / camera.data.lens)
+    towards = towards.normalized()
+    camera.location = Vector(centre) + towards * float(radius / math.sin(half_angle))
+    camera.rotation_euler = towards.to_track_quat("Z", "Y").to_euler()
+    camera.data.clip_start = 0.01
 
 
 def evaluated_vertices(mesh_object, depsgraph):

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from .addon_package import stage_addon
 from .blender_process import find_blender, run_in_blender
-from .body.full_body import full_body_template
+from .body.bridges import recipe_for
 from .body.lbs import to_character_template
-from .body.open_body import load_body
+from .body.load_body import load_body
 from .contract.capture import CaptureClip
+from .contract.full_body import full_body_template
 from .face.load_face import load_face
 from .picture_sheet import SheetRow, face_boxes, face_is_large, write_sheet
 
@@ -33,7 +34,7 @@ def build_blend(clip_path, output, body=None, face=None, video=None, render=None
         if not 0 <= frame < clip.frame_count:
             raise BlendError(f"There is no frame {frame} to render: the clip has frames 0 to {clip.frame_count - 1}.")
     blender = find_blender(blender)
-    character = character_of(clip, body, face)
+    character = character_of(clip, body, face, blender)
     warnings = []
     video = Path(video or clip.meta.get("source", {}).get("path", ""))
     if not video.is_file():
@@ -64,15 +65,19 @@ def build_blend(clip_path, output, body=None, face=None, video=None, render=None
     return dict(made, warnings=warnings + made["warnings"])
 
 
-def character_of(clip, body=None, face=None):
-    """The template of the character that a clip was captured for: the body and face that its settings name, or these."""
+def character_of(clip, body=None, face=None, blender=None):
+    """The template of the character that a clip was captured for: the body and face that its settings name, or these.
+
+    blender: what `find_blender` found or takes, needed only for a pair of models that were never bridged before.
+    """
     settings = clip.meta.get("settings", {})
     body_file = load_body(body or settings.get("body", "open"))
     name = face or settings.get("face", "none")
+    template = to_character_template(body_file)
     if name == "none":
-        return to_character_template(body_file)
+        return template
     model = load_face(name)
-    return full_body_template(body_file, model, bridge=model if name == "open" else load_face("open"))
+    return full_body_template(template, model, recipe_for(body_file, model, blender))
 
 
 def scene_frame(clip, frame):

@@ -1,4 +1,4 @@
-"""Reaching a Blender from the command line: which one, and one run of the add-on's scene builder in it."""
+"""Reaching a Blender from the command line: which one, and one run of a program of the add-on's in it."""
 
 import importlib.util
 import json
@@ -50,15 +50,16 @@ def find_blender(explicit=None):
     return _identify(found)
 
 
-def run_in_blender(staged_folder, arguments, blender=None):
-    """Runs the add-on's build_scene with command-line `arguments` and returns the JSON object it prints, as a dict.
+def run_in_blender(staged_folder, arguments, blender=None, program="build_scene"):
+    """Runs a program of the add-on's with command-line `arguments` and returns the JSON object it prints, as a dict.
 
-    staged_folder: the folder that `stage_addon` was given; blender: what `find_blender` found, or None to look for one.
+    staged_folder: the folder that `stage_addon` was given; blender: what `find_blender` found, or None to look for one;
+    program: the add-on's module to run, such as build_scene, make_bridge or check_character.
     Shows nothing of what Blender prints; `BlenderError` carries it. Ctrl-C ends Blender and whatever it started.
     """
     blender = find_blender() if blender is None else blender
     staged_folder = Path(staged_folder).resolve()
-    command = _command(blender, staged_folder, [str(argument) for argument in arguments])
+    command = _command(blender, staged_folder, program, [str(argument) for argument in arguments])
     environment = dict(os.environ, PYTHONUNBUFFERED="1", PYTHONIOENCODING="utf-8")
     if blender.is_python:
         inherited = os.environ.get("PYTHONPATH")
@@ -76,11 +77,11 @@ def run_in_blender(staged_folder, arguments, blender=None):
     raise BlenderError("Blender ended without saying what it made: run it again, and report what it printed.", output)
 
 
-def _command(blender, staged_folder, arguments):
+def _command(blender, staged_folder, program, arguments):
     if blender.is_python:
         # -P keeps the current folder out of the module search, whatever lies in it.
-        return [blender.executable, "-P", "-m", f"{PACKAGE_NAME}.build_scene", *arguments]
-    script = str(staged_folder / PACKAGE_NAME / "build_scene.py")
+        return [blender.executable, "-P", "-m", f"{PACKAGE_NAME}.{program}", *arguments]
+    script = str(staged_folder / PACKAGE_NAME / f"{program}.py")
     # Without --python-exit-code a script that fails ends with success.
     options = ["--background", "--factory-startup", "--python-exit-code", "1", "--python", script]
     return [blender.executable, *options, "--", *arguments]

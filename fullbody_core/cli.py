@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 from . import __version__
+from .cli_bridge import add_bridge
 from .cli_networks import add_bench, add_evaluate, add_train
+from .cli_weights import add_weights
 from .usage import (
     UsageError,
     add_capture_settings,
@@ -58,6 +60,8 @@ def make_parser():
     add_demo(commands)
     add_capture(commands)
     add_blend(commands)
+    add_bridge(commands)
+    add_weights(commands)
     add_train(commands)
     add_evaluate(commands)
     add_bench(commands)
@@ -118,8 +122,8 @@ def add_blend(commands):
         help="show the faces near, too (default: where they are large enough in the video)",
     )
     command.add_argument("--video", type=Path, help="the video, if it has moved since the capture")
-    command.add_argument("--body", metavar="open|FILE", help="the body model, if it has moved since the capture")
-    command.add_argument("--face", metavar="open|none|FILE", help="the face model, if it has moved since the capture")
+    command.add_argument("--body", metavar="open|NAME|FILE", help="the body model, if it has moved since the capture")
+    command.add_argument("--face", metavar="open|none|NAME|FILE", help="the face model, if it has moved since the capture")
     add_blender_choice(command)
     command.set_defaults(run=run_blend)
 

@@ -218,6 +218,16 @@ def add_evaluate(commands):
     detnet.add_argument("--device", default="auto", help="cuda, cpu, or auto (default)")
     detnet.set_defaults(run=run_evaluate_detnet)
 
+    bridge = what.add_parser(
+        "bridge", help="the seam between a body and a face: as a mesh, in shading, in motion, in Blender"
+    )
+    bridge.add_argument("--body", default="open", metavar="open|FILE", help="body model (default: the open body)")
+    bridge.add_argument("--face", default="open", metavar="open|FILE", help="face model (default: the open face)")
+    bridge.add_argument("--samples", type=int, default=200, help="how many random people and poses (default: 200)")
+    help_blender = "the Blender to use (default: the bpy module, or blender on the PATH; without one that part is left out)"
+    bridge.add_argument("--blender", metavar="EXE", help=help_blender)
+    bridge.set_defaults(run=run_evaluate_bridge)
+
     facenet = what.add_parser("facenet", help="FaceNet on held-out synthetic faces")
     facenet.add_argument(
         "--weights", type=Path, metavar="FILE", help="its weights (default: those that come with the project)"
@@ -226,6 +236,30 @@ def add_evaluate(commands):
     facenet.add_argument("--samples", type=int, default=512, help="how many faces (default: 512)")
     facenet.add_argument("--device", default="auto", help="cuda, cpu, or auto (default)")
     facenet.set_defaults(run=run_evaluate_facenet)
+
+
+def run_evaluate_bridge(options):
+    from .blender_process import BlenderError, find_blender
+    from .body.bridges import recipe_for
+    from .body.lbs import to_character_template
+    from .body.load_body import load_body
+    from .contract.full_body import full_body_template
+    from .evaluate.bridge import compare_in_blender, evaluate_bridge, format_bridge_report
+    from .face.load_face import load_face
+
+    body, face = load_body(options.body), load_face(options.face)
+    recipe = recipe_for(body, face, options.blender)
+    template = to_character_template(body)
+    figures = evaluate_bridge(template, face, recipe, options.samples)
+    try:
+        blender = find_blender(options.blender)
+    except BlenderError:
+        if options.blender is not None:
+            raise
+        in_blender = None
+    else:
+        in_blender = compare_in_blender(full_body_template(template, face, recipe), blender)
+    print(format_bridge_report(f"{recipe.face_name} on {recipe.body_name}", *figures, in_blender))
 
 
 def run_evaluate_facenet(options):

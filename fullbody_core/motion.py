@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .camera import rays, solve_translation
+from .contract.easing import smoothstep
 from .contract.frames import matrix_to_quaternion, quaternion_to_matrix
 from .contract.skeleton import JOINT_INDEX, PARENTS, PART_JOINTS, SIDES
 from .ik.analytic_limbs import NECK_LIMIT
@@ -15,7 +16,7 @@ from .ik.face_mesh import found_heads
 from .ik.holes import bridge_holes
 from .ik.rest_skeleton import TRACKED, RestSkeleton
 from .smoothing import DEPTH, KEYPOINTS, PICTURE, SIGHT, smooth_positions, smooth_rotations
-from .swing_twist import fraction_of, limit_angle, shortest_arc, smoothstep, transpose
+from .swing_twist import fraction_of, limit_angle, shortest_arc, transpose
 
 LIFT_ROUNDS = 3
 """Rounds of placing the body and drawing its keypoints onto their lines of sight; more changes nothing visible."""

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 
 from . import __version__
-from .body.open_body import load_body
+from .body.load_body import load_body
 from .camera import DEFAULT_FOV, camera_matrix, crop_to_camera_rotation
 from .contract.capture import CaptureClip
 from .contract.frames import matrix_to_axis_angle

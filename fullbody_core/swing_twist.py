@@ -99,12 +99,6 @@ def limit_angle(rotation, largest):
     return axis_angle_to_matrix(turn * np.minimum(1, largest / np.maximum(angle, 1e-300)))
 
 
-def smoothstep(value, low, high):
-    """0 below `low`, 1 above `high`, smooth between."""
-    t = np.clip((np.asarray(value, float) - low) / (high - low), 0, 1)
-    return t * t * (3 - 2 * t)
-
-
 def blend_directions(seen, default, weight):
     """Unit directions between `default` (weight 0) and `seen` (weight 1). Directions [..., 3], weight [...]."""
     weight = np.asarray(weight, float)[..., None]

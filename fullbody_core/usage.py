@@ -58,9 +58,9 @@ def add_capture_settings(command):
     command.add_argument("--ik", choices=("auto", "iknet", "analytic"), default="auto", help=help_ik)
     help_fov = f"field of view in degrees across the longer side (default: {DEFAULT_FOV:g}, in close-ups what the face says)"
     command.add_argument("--fov", type=float, metavar="DEG", help=help_fov)
-    command.add_argument("--body", default="open", metavar="open|FILE", help="body model (default: the open body)")
+    command.add_argument("--body", default="open", metavar="open|NAME|FILE", help="body model (default: the open body)")
     help_face = "3D morphable face model (default: the open face; none: no face is captured)"
-    command.add_argument("--face", default="open", metavar="open|none|FILE", help=help_face)
+    command.add_argument("--face", default="open", metavar="open|none|NAME|FILE", help=help_face)
     help_solver = "from the landmarks, by FaceNet, or by FaceNet drawn to the landmarks (default: landmarks if there are any)"
     solvers = ("auto", "landmarks", "facenet", "facenet-tight")
     command.add_argument("--face-solver", choices=solvers, default="auto", help=help_solver)

@@ -33,10 +33,14 @@ def manifest_path():
     raise WeightsError(f"{MANIFEST_NAME} is missing: install fullbody again.")
 
 
+def manifest_entries():
+    """All of the manifest's entries. Raises `WeightsError`."""
+    return json.loads(manifest_path().read_text(encoding="utf-8"))["entries"]
+
+
 def find_entry(weights_id):
     """The manifest's entry of that id. Raises `WeightsAbsent`."""
-    entries = json.loads(manifest_path().read_text(encoding="utf-8"))["entries"]
-    for entry in entries:
+    for entry in manifest_entries():
         if entry["id"] == weights_id:
             return entry
     raise WeightsAbsent(f"{MANIFEST_NAME} lists no weights called {weights_id}.")

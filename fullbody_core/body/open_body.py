@@ -48,11 +48,6 @@ _SIDE_BONES = {
 }  # fmt: skip
 
 
-def load_body(name):
-    """The body model called 'open', or the one in a file. Raises `BodyModelError`."""
-    return BodyModelFile.load(open_body_path() if name == "open" else name)
-
-
 def open_body_path():
     """Path of the baked open body, baking it first if this machine has none. Raises `BodyModelError`."""
     try:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
+from .frames import forward_kinematics
 from .npz_file import FileError, check_arrays, check_format, read_npz, write_npz
 
 FORMAT_NAME = "fullbody-character"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 _SCHEMA = {
     "vertices": ("f", ("V", 3)),
@@ -24,10 +25,11 @@ _SCHEMA = {
     "shapedirs": ("f", ("V", 3, "B")),
     "joint_shapedirs": ("f", ("J", 3, "B")),
     "face_vertices": ("i", ("W",)),
-    "face_shapedirs": ("f", ("S", "W", 3)),
+    "carried_vertices": ("i", ("C",)),
+    "face_shapedirs": ("f", ("S", "M", 3)),
     "expression_names": ("U", ("E",)),
     "expression_limits": ("f", ("E", 2)),
-    "expressiondirs": ("f", ("E", "W", 3)),
+    "expressiondirs": ("f", ("E", "M", 3)),
     "albedo_mean": ("f", ("V", 3)),
     "albedodirs": ("f", ("A", "V", 3)),
     "body_skin": ("f", ("V",)),
@@ -57,8 +59,9 @@ class CharacterTemplate:
     joint_names [J], parents [J] (-1 for the root), joints [J, 3] at betas = 0, weights [V, J] that sum to 1
     shapedirs [V, 3, B] and joint_shapedirs [J, 3, B]: metres per unit of beta for the surface and for the joints
     face_vertices [W]: the vertices that are the face's own, in the face model's order (W = 0: a body without one)
-    face_shapedirs [S, W, 3]: metres per standard deviation of the face's shape
-    expression_names [E], expression_limits [E, 2] (0..1 by default), expressiondirs [E, W, 3]: metres per unit of expression
+    carried_vertices [C]: others beside it, which its shape and expressions carry along; M = W + C, the face's own first
+    face_shapedirs [S, M, 3]: metres per standard deviation of the face's shape
+    expression_names [E], expression_limits [E, 2] (0..1 by default), expressiondirs [E, M, 3]: metres per unit of expression
     albedo_mean [V, 3], albedodirs [A, V, 3]: linear RGB, and linear RGB per unit of albedo coefficient, of the whole surface
     body_skin [V], eyeballs [V]: shares 0..1; skin outside the face, whose colour may be chosen by hand, and wet eyeballs
     meta: dict with format, version, name, licence, and the sha256 of the models it was made from
@@ -74,6 +77,7 @@ class CharacterTemplate:
     shapedirs: np.ndarray
     joint_shapedirs: np.ndarray
     face_vertices: np.ndarray = None
+    carried_vertices: np.ndarray = None
     face_shapedirs: np.ndarray = None
     expression_names: tuple = ()
     expression_limits: np.ndarray = None
@@ -86,13 +90,14 @@ class CharacterTemplate:
 
     def __post_init__(self):
         count, expressions = len(self.vertices), len(self.expression_names)
-        if self.face_vertices is None:
-            self.face_vertices = np.zeros(0, np.int32)
-        own = len(self.face_vertices)
+        for name in ("face_vertices", "carried_vertices"):
+            if getattr(self, name) is None:
+                setattr(self, name, np.zeros(0, np.int32))
+        moved = len(self.moved_vertices)
         defaults = {
-            "face_shapedirs": np.zeros((0, own, 3), np.float32),
+            "face_shapedirs": np.zeros((0, moved, 3), np.float32),
             "expression_limits": np.tile(np.float32([0, 1]), (expressions, 1)),
-            "expressiondirs": np.zeros((expressions, own, 3), np.float32),
+            "expressiondirs": np.zeros((expressions, moved, 3), np.float32),
             "albedo_mean": np.tile(np.float32(DEFAULT_SKIN), (count, 1)),
             "albedodirs": np.zeros((0, count, 3), np.float32),
             "body_skin": np.ones(count, np.float32),
@@ -101,6 +106,33 @@ class CharacterTemplate:
         for name, default in defaults.items():
             if getattr(self, name) is None:
                 setattr(self, name, default)
+
+    @property
+    def moved_vertices(self):
+        """The vertices [M] that the face's shape and expressions move: its own and those beside it."""
+        return np.concatenate([self.face_vertices, self.carried_vertices])
+
+    def part(self, vertices):
+        """The template of some vertices [P] only, in their order, without faces and colours: for those that only pose it."""
+        number = np.full(len(self.vertices), -1)
+        number[vertices] = np.arange(len(vertices))
+        there = number[self.moved_vertices] >= 0
+        return CharacterTemplate(
+            vertices=self.vertices[vertices],
+            faces=np.zeros((0, 3), np.int32),
+            uv=np.zeros((0, 3, 2), np.float32),
+            joint_names=self.joint_names,
+            parents=self.parents,
+            joints=self.joints,
+            weights=self.weights[vertices],
+            shapedirs=self.shapedirs[vertices],
+            joint_shapedirs=self.joint_shapedirs,
+            face_vertices=number[self.moved_vertices[there]],
+            face_shapedirs=self.face_shapedirs[:, there],
+            expression_names=self.expression_names,
+            expression_limits=self.expression_limits,
+            expressiondirs=self.expressiondirs[:, there],
+        )
 
     def rest_joints(self, betas):
         """Joints [J, 3] m of the unposed body of shape `betas` [B]; fewer betas than B leave the rest at zero."""
@@ -114,8 +146,24 @@ class CharacterTemplate:
         """
         betas = np.asarray(betas, float)
         surface = self.vertices + self.shapedirs[..., : len(betas)] @ betas
-        surface[self.face_vertices] += _combine(shape, self.face_shapedirs) + _combine(expression, self.expressiondirs)
+        surface[self.moved_vertices] += _combine(shape, self.face_shapedirs) + _combine(expression, self.expressiondirs)
         return surface
+
+    def posed_surface(self, rotations, betas, shape=(), expression=(), translation=(0, 0, 0)):
+        """Surface [..., V, 3] m of the character in poses: plain linear blend skinning, without a body model's pose blend shapes.
+
+        rotations [..., J, 3, 3] parent-relative, the root's about its rest place; translation [..., 3] m moves everything after;
+        the rest as in `rest_surface`, for one person at a time.
+        """
+        joints = self.rest_joints(betas)
+        posed, orientations = forward_kinematics(joints, np.asarray(rotations, float), self.parents)
+        # A rest point x follows joint k to orientation_k (x - joint_k) + posed_k, written as one 3x4 matrix per joint.
+        shifts = posed - (orientations @ joints[..., None])[..., 0] + np.asarray(translation, float)[..., None, :]
+        transforms = np.concatenate([orientations, shifts[..., None]], -1)
+        blended = self.weights @ transforms.reshape(*transforms.shape[:-2], 12)
+        blended = blended.reshape(*blended.shape[:-1], 3, 4)
+        surface = self.rest_surface(betas, shape, expression)
+        return (blended[..., :3] @ surface[..., None])[..., 0] + blended[..., 3]
 
     def albedo(self, coefficients):
         """Reflectance [V, 3] in linear RGB of albedo coefficients (Zhou et al. 2021, Eq. 4); it may leave 0..1."""
@@ -187,9 +235,13 @@ def _check(arrays):
         raise CharacterError("The character template's parents are not one tree with parents first.")
     if not np.allclose(arrays["weights"].sum(1), 1, atol=1e-4):
         raise CharacterError("The character template's weights do not sum to one at every vertex.")
-    own, limits = arrays["face_vertices"], arrays["expression_limits"]
-    if len(own) and (own.min() < 0 or own.max() >= sizes["V"] or len(np.unique(own)) < len(own)):
-        raise CharacterError("The character template's face_vertices are not some of its vertices, each once.")
+    moved, limits = np.concatenate([arrays["face_vertices"], arrays["carried_vertices"]]), arrays["expression_limits"]
+    if len(moved) != sizes["M"]:
+        raise CharacterError("The character template's face_shapedirs are not for its face_vertices and carried_vertices.")
+    if len(moved) and (moved.min() < 0 or moved.max() >= sizes["V"] or len(np.unique(moved)) < len(moved)):
+        raise CharacterError(
+            "The character template's face_vertices and carried_vertices are not some of its vertices, each once."
+        )
     if (limits[:, 0] > 0).any() or (limits[:, 1] < 0).any():
         raise CharacterError("The character template's expression_limits leave out the face at rest.")
     names = arrays["expression_names"]

@@ -1,6 +1,8 @@
-"""Surfaces made of faces: triangles, normals, edges, the place nearest to a point, and the sides of a loop. numpy only."""
+"""Surfaces made of faces: triangles, normals, edges, nearest places, distances along them, parts and pieces. numpy only."""
 
 import numpy as np
+
+_ROUNDING = 1e-6  # m; more than `distances` is wrong by
 
 
 def triangulate(faces):
@@ -27,10 +29,94 @@ def nearest_among(points, vertices, triangles, candidates):
     candidates [P, K]: the triangles that are looked at for each point.
     """
     corners = np.asarray(vertices, float)[triangles]
-    weights = _nearest_in_triangle(points[:, None], corners[candidates])
-    gaps = np.linalg.norm(np.einsum("pkc,pkcx->pkx", weights, corners[candidates]) - points[:, None], axis=-1)
+    weights, gaps = _nearest_places(points[:, None], corners[candidates])
     best, rows = gaps.argmin(1), np.arange(len(points))
     return candidates[rows, best], weights[rows, best], gaps[rows, best]
+
+
+def nearest_on_surface(points, vertices, triangles):
+    """(triangles [P], weights [P, 3], distance [P]) of the places on a surface [V, 3] nearest to points [P, 3]. Exact."""
+    points, corners = np.asarray(points, float), np.asarray(vertices, float)[triangles]
+    middles = corners.mean(1)
+    # No triangle is further from a point than its middle, or nearer than that by more than its reach.
+    reach = np.linalg.norm(corners - middles[:, None], axis=-1).max(1)
+    pairs = _pairs_within_reach(points, middles, reach)
+    point, triangle, away = (np.concatenate(column) for column in zip(*pairs))
+    # The triangle with the nearest middle bounds the distance, and of equally near ones it counts.
+    order = np.lexsort((away, point))
+    point, triangle, away = point[order], triangle[order], away[order]
+    _, bound = _nearest_places(points, corners[triangle[_first_of_each(point)]])
+    hopeful = away - reach[triangle] <= bound[point] + _ROUNDING
+    point, triangle = point[hopeful], triangle[hopeful]
+    weights, gaps = _nearest_places(points[point], corners[triangle])
+    best = np.lexsort((gaps, point))[_first_of_each(point)]
+    return triangle[best], weights[best], gaps[best]
+
+
+def _cubes(points, side):
+    """Indices of points [P, 3], those in one cube of space together."""
+    cells = np.floor((points - points.min(0)) / side).astype(np.int64)
+    order = np.lexsort(cells.T)
+    return np.split(order, np.flatnonzero(np.diff(cells[order], axis=0).any(1)) + 1)
+
+
+def _pairs_within_reach(points, middles, reach):
+    """Yields (points [M], triangles [M], distance [M] of its middle) for a cube of space: all that may be nearest to each other."""
+    cubes = _cubes(points, 2 * reach.mean())
+    centres = np.array([points[members].mean(0) for members in cubes])
+    for first in range(0, len(cubes), 256):
+        from_centre = distances(centres[first : first + 256], middles)
+        nearest = from_centre.min(1)
+        from_centre -= reach
+        for members, centre, lowest, least in zip(cubes[first:], centres[first:], from_centre, nearest):
+            inside = points[members]
+            radius = np.sqrt(np.square(inside - centre).sum(1).max())
+            near = np.flatnonzero(lowest <= least + 2 * radius + _ROUNDING)
+            away = distances(inside, middles[near])
+            point, triangle = np.nonzero(away - reach[near] <= away.min(1, keepdims=True) + _ROUNDING)
+            yield members[point], near[triangle], away[point, triangle]
+
+
+def _first_of_each(number):
+    """Where each of the numbers in a sorted [M] stands first."""
+    return np.flatnonzero(np.diff(number, prepend=-1))
+
+
+def distances(points, others):
+    """Distances [P, Q] between points [P, 3] and others [Q, 3], to some 1e-8 of the points' own size."""
+    points, others = np.asarray(points, float), np.asarray(others, float)
+    squares = np.square(points).sum(1)[:, None] + np.square(others).sum(1) - 2 * points @ others.T
+    return np.sqrt(np.maximum(squares, 0))
+
+
+def distance_along(vertices, faces, sources, limit):
+    """Distance [V] m along the edges of faces [F, N], cut into triangles, from the nearest of `sources`; inf beyond `limit`."""
+    triangles = triangulate(faces)
+    ends = np.unique(np.sort(triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), 1), axis=0)
+    ends = np.concatenate([ends, ends[:, ::-1]])
+    start, end = ends.T
+    lengths = np.linalg.norm(np.asarray(vertices, float)[start] - vertices[end], axis=-1)
+    distance = np.full(len(vertices), np.inf)
+    distance[sources] = 0
+    while True:
+        through = distance[start] + lengths
+        shorter = (through < distance[end]) & (through <= limit)
+        if not shorter.any():
+            return distance
+        np.minimum.at(distance, end[shorter], through[shorter])
+
+
+def beside_edge(points, edge, count=8):
+    """(which of the edge's vertices [P, K], their shares [P, K], distance [P] m): what of an edge [L, 3] is near each point [P, 3].
+
+    The `count` nearest, by the inverse square of how far they are; shares sum to 1.
+    """
+    away = distances(points, edge)
+    count = min(count, len(edge))
+    nearest = np.argpartition(away, count - 1, 1)[:, :count]
+    away = np.linalg.norm(points[:, None] - edge[nearest], axis=-1)
+    near = 1 / np.maximum(away, 1e-6) ** 2
+    return nearest, near / near.sum(1, keepdims=True), away.min(1)
 
 
 def face_edges(faces):
@@ -72,6 +158,33 @@ def parts_between(faces, loop=()):
     rank = np.empty(len(sizes), int)
     rank[np.argsort(-sizes, kind="stable")] = np.arange(len(sizes))
     return rank[part]
+
+
+def split_at(quad, halved):
+    """A quad whose edges may have a vertex in their middle (`halved`: it by the sorted ends), as faces of 4 with -1 padding."""
+    corners = [int(vertex) for vertex in quad]
+    outline, middle = [], []
+    for first, second in zip(corners, corners[1:] + corners[:1]):
+        outline.append(first)
+        point = halved.get((min(first, second), max(first, second)))
+        if point is not None:
+            middle.append(len(outline))
+            outline.append(point)
+    if not middle:
+        return [corners]
+    # Fanned from a halved edge's middle, no triangle lies on one straight edge.
+    turned = outline[middle[0] :] + outline[: middle[0]]
+    if len(middle) == 4:
+        points = [outline[place] for place in middle]
+        ears = [[outline[place - 1], points[k], points[k - 1], -1] for k, place in enumerate(middle)]
+        return ears + [points]
+    return [[turned[0], turned[k], turned[k + 1], -1] for k in range(1, len(turned) - 1)]
+
+
+def _nearest_places(points, corners):
+    """(weights [..., 3], distance [...]) of the places in triangles [..., 3, D] nearest to points [..., D]."""
+    weights = _nearest_in_triangle(points, corners)
+    return weights, np.linalg.norm(np.einsum("...c,...cx->...x", weights, corners) - points, axis=-1)
 
 
 def _nearest_in_triangle(points, corners):

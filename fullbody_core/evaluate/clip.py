@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..body.open_body import load_body
+from ..body.load_body import load_body
 from ..camera import project
 from ..contract.frames import axis_angle_to_matrix
 from ..contract.skeleton import BODY_JOINTS

@@ -10,7 +10,7 @@ from textwrap import indent
 
 import numpy as np
 
-from ..body.open_body import load_body
+from ..body.load_body import load_body
 from ..camera import project
 from ..contract.frames import MIRROR
 from ..contract.skeleton import BLAZEPOSE_33, BLAZEPOSE_BONES, HAND_BONES, JOINT_INDEX, SIDES

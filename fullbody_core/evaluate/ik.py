@@ -12,7 +12,7 @@ import numpy as np
 import roma
 import torch
 
-from ..body.open_body import load_body
+from ..body.load_body import load_body
 from ..contract.skeleton import BLAZEPOSE_33, BODY_JOINTS, HAND_21
 from ..detect.keypoints import Keypoints
 from ..ik.analytic import solve_pose

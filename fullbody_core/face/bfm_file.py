@@ -23,7 +23,10 @@ SHAPE_COUNT, EXPRESSION_COUNT, ALBEDO_COUNT = 80, 64, 80
 LIMIT = 3.0
 """Standard deviations that an expression coefficient may have."""
 
-_LICENCE = "Basel Face Model: for research, by the University of Basel's licence; not to be passed on"
+LICENCE = "for research, by the University of Basel's licence of its face model; not to be passed on"
+COMPANIONS = ("Exp_Pca.bin", "std_exp.txt", "BFM_exp_idx.mat")
+"""The files with the expressions, which lie beside the .mat of 2009."""
+
 _MAT_SHAPES = {
     "shapeMU": ("3V", 1), "shapePC": ("3V", "S"), "shapeEV": ("S", 1),
     "texMU": ("3V", 1), "texPC": ("3V", "A"), "texEV": ("A", 1), "tl": ("F", 3),
@@ -59,6 +62,11 @@ def read_bfm2009(path):
         _points(arrays["texMU"])[chosen] / 255,
         basis(arrays["texPC"], arrays["texEV"], ALBEDO_COUNT) / 255,
     )
+
+
+def companions(path):
+    """Paths of the files that a .mat of 2009 is read with."""
+    return [Path(path).parent / name for name in COMPANIONS]
 
 
 def read_bfm2017(path):
@@ -115,7 +123,7 @@ def _build(name, mean, triangles, shape_basis, expression_basis, colour, colour_
         albedo_mean=srgb_to_linear(colour).astype(np.float32),
         albedo_basis=(colour_basis * slope).astype(np.float32),
         boundary=longest_edge_loop(triangles),
-        meta={"name": name, "licence": _LICENCE, "produced_by": "bfm_file"},
+        meta={"name": name, "licence": LICENCE, "produced_by": "bfm_file"},
     )
 
 
@@ -134,7 +142,7 @@ def _read_mat(path):
 
 def _read_expressions(folder):
     """(vertices [V] from 0, mean [V, 3], vectors [3V, E], standard deviations [E]) of the files in a folder, micrometres."""
-    missing = [name for name in ("Exp_Pca.bin", "std_exp.txt", "BFM_exp_idx.mat") if not (folder / name).is_file()]
+    missing = [name for name in COMPANIONS if not (folder / name).is_file()]
     if missing:
         raise FaceModelError(
             f"{folder} lacks {' and '.join(missing)}: the Basel Face Model of 2009 has its expressions there."

@@ -9,8 +9,9 @@ import numpy as np
 from ..cache import kept_in_cache
 from ..contract.morphable import FaceModelError, MorphableModel
 from ..contract.npz_file import FileError, read_npz
+from ..model_store import find_model
 from .albedo import pigment_albedo
-from .bfm_file import read_bfm2009, read_bfm2017
+from .bfm_file import companions, read_bfm2009, read_bfm2017
 from .correspondence import find_mesh_points
 from .ict_file import folder_sha256, is_ict, read_ict_arrays, read_ict_folder
 from .open_face import open_face_path
@@ -24,7 +25,7 @@ _MAT5 = b"MATLAB 5.0 MAT-file"
 
 
 def load_face(name):
-    """The 3DMM called 'open', or the one in a file or folder. Raises `FaceModelError`.
+    """The 3DMM called 'open', or one that `fullbody weights add` has taken, or one in a file or folder. Raises `FaceModelError`.
 
     What kind of file it is, its content says: this project's own .npz, ICT-FaceKit's .npz or folder, BFM 2009's .mat, BFM
     2017's .h5. What the others lack (mesh points, regions, ICT's colours) is made once, in seconds, and kept in the cache.
@@ -32,6 +33,11 @@ def load_face(name):
     if name == "open":
         return MorphableModel.load(open_face_path())
     path = Path(name)
+    if not path.exists():
+        try:
+            path = find_model(str(name), "face")
+        except FileError as error:
+            raise FaceModelError(str(error)) from error
     if path.is_dir():
         return _completed(read_ict_folder, path, folder_sha256(path))
     start = _first_bytes(path)
@@ -42,11 +48,11 @@ def load_face(name):
             raise FaceModelError(str(error)) from error
         if not is_ict(arrays):
             return MorphableModel.load(path)
-        return _completed(lambda _: read_ict_arrays(arrays), path, _sha256(path))
+        return _completed(lambda _: read_ict_arrays(arrays), path, source_sha256(path))
     if start.startswith(_HDF5):
-        return _completed(read_bfm2017, path, _sha256(path))
+        return _completed(read_bfm2017, path, source_sha256(path))
     if start.startswith(_MAT5):
-        return _completed(read_bfm2009, path, _sha256(path, path.parent / "Exp_Pca.bin"))
+        return _completed(read_bfm2009, path, source_sha256(path, *companions(path)))
     raise FaceModelError(
         f"{path} is no face model: give 'open', a face model's .npz, ICT-FaceKit's .npz or folder, or a BFM's .mat or .h5."
     )
@@ -87,7 +93,8 @@ def _first_bytes(path):
         raise FaceModelError(f"Cannot read {path}: {error.strerror}.") from error
 
 
-def _sha256(*paths):
+def source_sha256(*paths):
+    """sha256 of what a model is read from, all its files together."""
     digest = hashlib.sha256()
     for path in paths:
         if path.is_file():

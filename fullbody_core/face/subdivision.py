@@ -7,6 +7,8 @@ corners stay, edges are halved. So a finer part lies in the coarse surface witho
 import numpy as np
 from scipy.sparse import coo_matrix, csr_matrix, vstack
 
+from ..contract.surface import split_at
+
 
 def subdivide(quads, count):
     """One step over all of quads [Q, 4] between `count` vertices, each used by some quad or left alone.
@@ -43,7 +45,9 @@ def _moved_corners(quads, edges, uses, face_points, middles, count):
     stays[edges[uses != 2]] = True
     n = np.maximum(valence, 1)
     free = np.where(stays, 0.0, 1.0)
-    moved = (around @ face_points).multiply((free / n**2)[:, None]) + (meeting @ middles).multiply((2 * free / n**2)[:, None])
+    moved = (around @ face_points).multiply((free / n**2)[:, None]) + (meeting @ middles).multiply(
+        (2 * free / n**2)[:, None]
+    )
     own = np.where(stays, 1.0, (n - 3) / n)
     return moved + _rows(np.arange(count), np.arange(count), own, count, count)
 
@@ -57,27 +61,6 @@ def refine_part(quads, chosen, count):
     halved = {(int(a), int(b)): count + number for number, (a, b) in enumerate(edges)}
     rest = [face for quad in quads[~chosen] for face in split_at(quad, halved)]
     return matrix, np.concatenate([fine, np.array(rest, int).reshape(-1, 4)])
-
-
-def split_at(quad, halved):
-    """A quad whose edges may have a vertex in their middle (`halved`: it by the sorted ends), as faces of 4 with -1 padding."""
-    corners = [int(vertex) for vertex in quad]
-    outline, middle = [], []
-    for first, second in zip(corners, corners[1:] + corners[:1]):
-        outline.append(first)
-        point = halved.get((min(first, second), max(first, second)))
-        if point is not None:
-            middle.append(len(outline))
-            outline.append(point)
-    if not middle:
-        return [corners]
-    # Fanned from a halved edge's middle, no triangle lies on one straight edge.
-    turned = outline[middle[0] :] + outline[: middle[0]]
-    if len(middle) == 4:
-        points = [outline[place] for place in middle]
-        ears = [[outline[place - 1], points[k], points[k - 1], -1] for k, place in enumerate(middle)]
-        return ears + [points]
-    return [[turned[0], turned[k], turned[k + 1], -1] for k in range(1, len(turned) - 1)]
 
 
 def quad_edges(quads):

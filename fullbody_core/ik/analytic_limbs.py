@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
+from ..contract.easing import smoothstep
 from ..contract.frames import axis_angle_to_matrix, matrix_to_axis_angle
 from ..contract.skeleton import JOINT_INDEX, JOINT_NAMES, LEFT_HAND_JOINTS, PARENTS, RIGHT_HAND_JOINTS, SIDES
 from ..swing_twist import (
@@ -21,7 +22,6 @@ from ..swing_twist import (
     limit_angle,
     rotate,
     shortest_arc,
-    smoothstep,
     transpose,
     twist_angle,
     unit,

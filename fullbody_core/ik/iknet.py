@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ..contract.easing import smoothstep
 from ..contract.frames import MIRROR, matrix_to_quaternion, quaternion_to_matrix, slerp_quaternions
 from ..contract.skeleton import (
     BLAZEPOSE_33,
@@ -25,7 +26,7 @@ from ..contract.skeleton import (
 )
 from ..detect.keypoints import Keypoints
 from ..networks.iknet import IKNet
-from ..swing_twist import about, fraction_of, nearest_rotation, smoothstep, transpose, twist_angle, unit
+from ..swing_twist import about, fraction_of, nearest_rotation, transpose, twist_angle, unit
 from ..weights import WeightsUnsuited, load_shipped
 from .analytic import solve_pose
 from .face_mesh import with_found_head

@@ -15,12 +15,14 @@ import numpy as np
 
 from ..addon_package import stage_addon
 from ..blender_process import find_blender, run_in_blender
-from ..body.full_body import full_body_template
-from ..body.open_body import load_body
+from ..body.bridges import recipe_for
+from ..body.lbs import to_character_template
+from ..body.load_body import load_body
 from ..body.smplh_file import BodyModelFile
 from ..camera import camera_matrix
 from ..contract.capture import CaptureClip
 from ..contract.frames import CAMERA_TO_WORLD, REST_TO_CAMERA, REST_TO_WORLD, axis_angle_to_matrix, matrix_to_axis_angle
+from ..contract.full_body import full_body_template
 from ..contract.skeleton import JOINT_INDEX, JOINT_NAMES
 from ..face.albedo import sample_albedos
 from ..face.load_face import load_face
@@ -180,7 +182,8 @@ def make_demo_clip(output, blender=None):
         folder = Path(folder)
         stage_addon(folder)
         clip.save(folder / "truth.npz")
-        full_body_template(body, face).save(folder / "character.npz")
+        template = full_body_template(to_character_template(body), face, recipe_for(body, face))
+        template.save(folder / "character.npz")
         arguments = ["--clip", folder / "truth.npz", "--template", folder / "character.npz", "--out", folder / "demo.blend"]
         run_in_blender(folder, [*arguments, "--render-all", folder], find_blender(blender))
         for frame in range(FRAMERATE * SECONDS):

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
+from ..contract.easing import smoothstep
 from ..contract.skeleton import JOINT_INDEX, JOINT_NAMES, SIDES
-from ..swing_twist import smoothstep, unit
+from ..swing_twist import unit
 
 
 @dataclass(frozen=True)

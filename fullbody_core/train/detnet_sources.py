@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..body.open_body import load_body
+from ..body.load_body import load_body
 from ..contract.npz_file import FileError
 from ..networks.detnet_samples import DetNetSamples
 from ..synth.body_poses import sample_body_poses

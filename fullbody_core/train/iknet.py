@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
-from ..body.open_body import load_body
+from ..body.load_body import load_body
 from ..contract.npz_file import write_whole
 from ..networks.iknet import LAYOUTS, SHAPE_SIZE, IKNet
 from .iknet_samples import BodyPoses, HandPoses, SampleMaker

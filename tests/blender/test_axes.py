@@ -63,3 +63,12 @@ def test_level_camera_object_looks_along_y_with_z_up():
     matrix = axes.camera_to_object_matrix(camera_to_world)
     assert np.allclose(matrix[:3, :3] @ (0, 0, -1), (0, 1, 0))
     assert np.allclose(matrix[:3, :3] @ (0, 1, 0), (0, 0, 1))
+
+
+def test_turns_stand_upright_with_the_points_they_turn():
+    rng = np.random.default_rng(3)
+    points = rng.normal(size=(20, 3))
+    turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    upright = axes.rest_turn_to_scene(turn)
+    assert np.allclose(axes.rest_to_scene(points @ turn.T), axes.rest_to_scene(points) @ upright.T)
+    assert np.allclose(axes.scene_turn_to_rest(upright), turn)

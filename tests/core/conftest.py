@@ -4,7 +4,7 @@ import importlib.resources
 
 import pytest
 
-from fullbody_core.body.open_body import load_body
+from fullbody_core.body.load_body import load_body
 from fullbody_core.face.load_face import load_face
 from fullbody_core.pipeline import capture
 from fullbody_core.synth.detector_noise import DetectorNoise

@@ -42,3 +42,42 @@ def small_face(seed=0, side=15, shapes=8, albedos=6):
         boundary=np.concatenate([grid[0], grid[1:, -1], grid[-1, -2::-1], grid[-2:0:-1, 0]]).astype(np.int32),
         meta={"name": "small face", "licence": "none"},
     )
+
+
+ICT_NAMES = ("browDown_L", "jawOpen", "mouthSmile_R", "browInnerUp_L", "eyeLookOut_L")
+
+
+def ict_arrays():
+    """The arrays of an ICT-FaceKit .npz: a grid of quads and one triangle, in centimetres, whose last rows are no face."""
+    rng = np.random.default_rng(0)
+    face = small_face(side=6)
+    vertices = np.concatenate([face.mean * 100, rng.normal(size=(4, 3)).astype(np.float32)])
+    return {
+        "vertices": vertices,
+        "faces": np.concatenate([face.faces[:-1], [[28, 29, 34, -1], [36, 37, 38, 39]]]).astype(np.int32),
+        "identity": rng.normal(size=(3, 40, 3)).astype(np.float16),
+        "expression": rng.normal(size=(5, 40, 3)).astype(np.float16),
+        "expression_names": np.array(ICT_NAMES),
+        "landmarks68": np.arange(68, dtype=np.int32) % 36,
+        "face_vertex_count": np.array(36, np.int32),
+    }
+
+
+def write_ict_folder(folder, ict):
+    """The archive's folder with the same meshes, of the face only; returns it."""
+    folder.mkdir(parents=True)
+    neutral, faces = ict["vertices"][:36], ict["faces"][:-1]
+    _write_obj(folder / "generic_neutral_mesh.obj", neutral, faces)
+    for number, offsets in enumerate(ict["identity"][:, :36]):
+        _write_obj(folder / f"identity{number:03d}.obj", neutral + offsets, faces)
+    for name, offsets in zip(ICT_NAMES, ict["expression"][:, :36]):
+        _write_obj(folder / f"{name}.obj", neutral + offsets, faces)
+    (folder / "vertex_indices.json").write_text("{}")
+    return folder
+
+
+def _write_obj(path, vertices, faces):
+    """As the archive writes its meshes: texture coordinates between, and corners as vertex/texture."""
+    lines = ["# a mesh", *(f"v {x:.6f} {y:.6f} {z:.6f}" for x, y, z in vertices), "vt 0.5 0.5", "usemtl face"]
+    lines += ["f " + " ".join(f"{corner + 1}/1" for corner in face if corner >= 0) for face in faces]
+    path.write_text("\n".join(lines) + "\n")

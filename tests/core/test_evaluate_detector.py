@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fullbody_core.body.open_body import load_body
+from fullbody_core.body.load_body import load_body
 from fullbody_core.cli import main
 from fullbody_core.contract.npz_file import write_npz
 from fullbody_core.synth.demo_clip import demo_motion

@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 from scipy.io import savemat
-from synthetic_face import small_face
+from synthetic_face import ict_arrays, small_face, write_ict_folder
 
 from fullbody_core.contract.morphable import FaceModelError, MorphableModel
 from fullbody_core.face.bfm_file import read_bfm2009, read_bfm2017
@@ -16,8 +16,6 @@ from fullbody_core.face.illumination import linear_to_srgb, srgb_to_linear
 from fullbody_core.face.load_face import load_face
 from fullbody_core.face.regions import draw_regions
 
-ICT_NAMES = ("browDown_L", "jawOpen", "mouthSmile_R", "browInnerUp_L", "eyeLookOut_L")
-
 
 def one_sentence(message):
     return message.endswith(".") and "\n" not in message and message.count(". ") == 0
@@ -25,41 +23,12 @@ def one_sentence(message):
 
 @pytest.fixture
 def ict():
-    """The arrays of an ICT-FaceKit .npz: a grid of quads and one triangle, in centimetres, whose last rows are no face."""
-    rng = np.random.default_rng(0)
-    face = small_face(side=6)
-    vertices = np.concatenate([face.mean * 100, rng.normal(size=(4, 3)).astype(np.float32)])
-    return {
-        "vertices": vertices,
-        "faces": np.concatenate([face.faces[:-1], [[28, 29, 34, -1], [36, 37, 38, 39]]]).astype(np.int32),
-        "identity": rng.normal(size=(3, 40, 3)).astype(np.float16),
-        "expression": rng.normal(size=(5, 40, 3)).astype(np.float16),
-        "expression_names": np.array(ICT_NAMES),
-        "landmarks68": np.arange(68, dtype=np.int32) % 36,
-        "face_vertex_count": np.array(36, np.int32),
-    }
-
-
-def write_obj(path, vertices, faces):
-    """As the archive writes its meshes: texture coordinates between, and corners as vertex/texture."""
-    lines = ["# a mesh", *(f"v {x:.6f} {y:.6f} {z:.6f}" for x, y, z in vertices), "vt 0.5 0.5", "usemtl face"]
-    lines += ["f " + " ".join(f"{corner + 1}/1" for corner in face if corner >= 0) for face in faces]
-    path.write_text("\n".join(lines) + "\n")
+    return ict_arrays()
 
 
 @pytest.fixture
 def ict_folder(ict, tmp_path):
-    """The archive's folder with the same meshes, of the face only."""
-    folder = tmp_path / "ICT-FaceKit" / "FaceXModel"
-    folder.mkdir(parents=True)
-    neutral, faces = ict["vertices"][:36], ict["faces"][:-1]
-    write_obj(folder / "generic_neutral_mesh.obj", neutral, faces)
-    for number, offsets in enumerate(ict["identity"][:, :36]):
-        write_obj(folder / f"identity{number:03d}.obj", neutral + offsets, faces)
-    for name, offsets in zip(ICT_NAMES, ict["expression"][:, :36]):
-        write_obj(folder / f"{name}.obj", neutral + offsets, faces)
-    (folder / "vertex_indices.json").write_text("{}")
-    return folder
+    return write_ict_folder(tmp_path / "ICT-FaceKit" / "FaceXModel", ict)
 
 
 def test_ict_npz_is_the_sum_of_its_offsets_in_metres(ict):

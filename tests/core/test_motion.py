@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from synthetic_keypoints import keypoints_of, upright
 
-from fullbody_core.body.open_body import load_body
+from fullbody_core.body.load_body import load_body
 from fullbody_core.camera import project
 from fullbody_core.contract.frames import axis_angle_to_matrix, matrix_to_axis_angle
 from fullbody_core.contract.skeleton import BLAZEPOSE_33, JOINT_INDEX

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial import ConvexHull
 
-from fullbody_core.body.open_body import load_body
+from fullbody_core.body.load_body import load_body
 from fullbody_core.camera import camera_matrix, project
 from fullbody_core.contract.frames import REST_TO_CAMERA
 from fullbody_core.synth.render import Light, dress, put_on, render, room, sample_light, vertex_normals

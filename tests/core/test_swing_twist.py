@@ -5,6 +5,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from fullbody_core.contract.easing import smoothstep
 from fullbody_core.contract.frames import axis_angle_to_matrix, matrix_to_axis_angle
 from fullbody_core.swing_twist import (
     about,
@@ -16,7 +17,6 @@ from fullbody_core.swing_twist import (
     reject,
     rotate,
     shortest_arc,
-    smoothstep,
     transpose,
     twist_angle,
     unit,
