@@ -13,7 +13,7 @@ from mathutils.bvhtree import BVHTree
 
 from .contract.bridge import BridgeError, sides
 from .contract.full_body import placed_face, removed_faces
-from .contract.surface import face_edges, triangulate, vertex_normals
+from .contract.surface import face_edges, smallest_angles, triangulate, vertex_normals
 
 SMALLEST_ANGLE = 1.0
 """Degrees; a triangle of the strip with a smaller one is taken as degenerate."""
@@ -144,14 +144,6 @@ def strip_problem(strip, points, body_count):
     if _folds(points, triangles).max() > _STEEPEST_FOLD or crossings(points, triangles):
         return f"There are folds in {between}: move the face, or choose boundaries that run alongside each other."
     return None
-
-
-def smallest_angles(corners):
-    """The smallest angle [T], in degrees, of triangles with corners [T, 3, 3]; of one without area 0."""
-    ahead = np.roll(corners, -1, 1) - corners
-    ahead = ahead / np.maximum(np.linalg.norm(ahead, axis=-1, keepdims=True), 1e-20)
-    cosines = -np.sum(ahead * np.roll(ahead, 1, 1), -1)
-    return np.degrees(np.arccos(np.clip(cosines.max(1), -1, 1)))
 
 
 def crossings(points, triangles, others=None):

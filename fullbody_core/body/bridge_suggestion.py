@@ -36,14 +36,15 @@ REACH, REACH_ASIDE = 0.046, 0.018
 SAME_SURFACE = 0.01
 """m between the two surfaces at which the body's boundary costs twice its length."""
 
-GAP = (0.003, 0.01)
+GAP = (0.003, 0.008)
 """m that the face's boundary lies inside the body's: at least, and best."""
 
-GAP_SLACK = 0.01
+GAP_SLACK = 0.006
 """m off the best gap at which the face's boundary costs twice its length."""
 
-BEND = 0.02
-"""m that a turn by a right angle costs."""
+BEND, FACE_BEND = 0.02, 0.008
+"""m that a turn by a right angle costs, on the body and on the face model: there small steps across the grain of a fine mesh are
+less to be seen than a wide gap."""
 
 NOT_OUTWARDS = 6.0
 """How many times its length an edge costs more where the skin looks sideways from the head's middle, as in an ear."""
@@ -54,15 +55,16 @@ _SLIDES, _HELD = 40, 0.06  # rounds of sliding, and how far in each a point is d
 _MIDDLE_WIDTH = 1e-4  # m off the middle within which a vertex of a symmetric surface is its own mirror image
 
 
-def suggest_bridge(body_template, face, body_points):
+def suggest_bridge(body_template, face, body_points, slide=False):
     """A `BridgeRecipe`, not bridged yet, that puts a `MorphableModel` in the place of a body's face.
 
     body_template: `CharacterTemplate` of the body alone; body_points [478, 3] m: where the points of the face mesh belong on it,
-    NaN where that is not known. The answer depends on these only. Raises `BridgeError`.
+    NaN where that is not known. slide: whether these were only found in pictures, so that a fit may move them along the skin. The
+    answer depends on these only. Raises `BridgeError`.
     """
     body_points = np.asarray(body_points, float)
     body = _Surface(body_template.vertices, body_template.faces, _skin_of_body(body_template, body_points))
-    scale, rotation, translation = _place(face, body, body_points)
+    scale, rotation, translation = _place(face, body, body_points, slide)
     vertices = scale * np.asarray(face.mean, float) @ rotation.T + translation
     placed = _Surface(vertices, face.faces, _skin_of_face(face))
     of_face = np.where(face.has_mesh_points[:, None], scale * face.mesh_points.mean @ rotation.T + translation, np.nan)
@@ -86,12 +88,12 @@ def suggest_bridge(body_template, face, body_points):
     )
 
 
-def _place(face, body, body_points):
+def _place(face, body, body_points, slide):
     """Scale, rotation [3, 3] and translation [3] m that bring a face model's mesh points near to body_points [478, 3].
 
-    Where on a cheek or forehead a point lies is known to a centimetre only, but that it lies on the skin for sure: after the first
-    fit points may slide along the body's surface, held to their places by a little. Where both models are their own mirror
-    images, the placed face is one, too. Raises `BridgeError` where too few points are known of both.
+    Where on a cheek or forehead a point that was found in pictures lies is known to a centimetre only, but that it lies on the skin
+    for sure: such points may `slide` along the body's surface after the first fit, held to their places by a little. Where both
+    models are their own mirror images, the placed face is one, too. Raises `BridgeError` where too few points are known of both.
     """
     source, target = np.asarray(face.mesh_points.mean, float), body_points
     known, weights = face.has_mesh_points, np.ones(MESH_POINTS)
@@ -105,7 +107,7 @@ def _place(face, body, body_points):
         raise BridgeError("The face model names too few points of the face mesh to be put on this body.")
     source, target, weights = source[known], target[known], weights[known]
     scale, rotation, translation = similarity(source, target, weights)
-    for _ in range(_SLIDES):
+    for _ in range(_SLIDES if slide else 0):
         places = scale * source @ rotation.T + translation
         away = body.away(places)
         onto, off = places - away + _HELD * (target - places), np.linalg.norm(away, axis=-1)
@@ -250,7 +252,7 @@ def _body_boundary(body, placed, outline):
     asked = np.unique(body.edges[allowed])
     apart[asked] = placed.distance(body.vertices[asked])
     factor = 1 + (apart / SAME_SURFACE) ** 2 + (stray / STRAY) ** 2 + NOT_OUTWARDS * outline.sideways(body)
-    return _best_loop(body, allowed, factor, angle, "the body")
+    return _best_loop(body, allowed, factor, angle, BEND, "the body")
 
 
 def _wished(angle):
@@ -287,7 +289,7 @@ def _face_boundary(placed, body_loop, outline):
     # A loop that touches the outer edge here and there may leave scraps of the surface outside it, so that is the last resort.
     for candidates in (allowed & ~at_edge[placed.edges].any(1), allowed):
         try:
-            return _best_loop(placed, candidates, factor, angle, "the face model")
+            return _best_loop(placed, candidates, factor, angle, FACE_BEND, "the face model")
         except BridgeError as error:
             failure = error
     raise failure
@@ -337,10 +339,11 @@ class _Steps:
     cost: np.ndarray
 
 
-def _best_loop(surface, allowed, factor, angles, whose):
+def _best_loop(surface, allowed, factor, angles, bend, whose):
     """The closed loop [L] once round the face with the lowest sum of edges' lengths times their `factor` [V], and of bends.
 
-    allowed [M]: the edges that it may take. On a surface that is its own mirror image it is its own, too, where that works.
+    bend: m that a turn by a right angle costs; allowed [M]: the edges that it may take. On a surface that is its own mirror image
+    the loop is its own, too, where that works.
     """
     edges = surface.edges[allowed]
     ends = np.concatenate([edges, edges[:, ::-1]])
@@ -348,7 +351,7 @@ def _best_loop(surface, allowed, factor, angles, whose):
     crosses = -np.rint(turn / (2 * np.pi)).astype(int)
     lengths = np.linalg.norm(surface.vertices[ends[:, 1]] - surface.vertices[ends[:, 0]], axis=-1)
     steps = _Steps(ends, crosses, lengths * factor[ends].mean(1))
-    for costly in (BEND, BEND / 3, 0.0):  # only with costly bends can it be cheaper to pass a vertex twice
+    for costly in (bend, bend / 3, 0.0):  # only with costly bends can it be cheaper to pass a vertex twice
         loop = _cheapest_round(surface.vertices, steps, costly)
         if loop is None:
             break

@@ -91,8 +91,8 @@ def recipe_path(recipe):
 def make_kit(body_file, face, suggestion=None):
     """The `BridgeKit` of a pair of models, with a suggestion of this module's where none is given. Raises `BridgeError`."""
     body_template = to_character_template(body_file)
-    points = body_mesh_points(body_file, body_template)
-    suggestion = suggestion or suggest_bridge(body_template, face, points)
+    points, are_exact = body_mesh_points(body_file, body_template)
+    suggestion = suggestion or suggest_bridge(body_template, face, points, slide=not are_exact)
     return BridgeKit(body_template, face, suggestion, points, str(user_folder("bridges", BridgeError)))
 
 
@@ -123,7 +123,7 @@ def bridge_in_blender(kit, blender, **outputs):
 
 
 def body_mesh_points(body_file, body_template):
-    """Where the points of MediaPipe's face mesh belong on a body [478, 3] m, NaN where that is not known.
+    """Where the points of MediaPipe's face mesh belong on a body [478, 3] m, NaN where that is not known; whether that is exact.
 
     On the open body they are the open face's, which was made from it. On any other they are looked for in pictures of its
     head, once, and kept in the cache. Raises `BridgeError`.
@@ -131,7 +131,7 @@ def body_mesh_points(body_file, body_template):
     open_face = load_face("open")
     try:
         if _lies_on(sewn_recipe(body_template, open_face), body_template, open_face):
-            return np.asarray(open_face.mesh_points.mean, float)
+            return np.asarray(open_face.mesh_points.mean, float), True
     except BridgeError:
         pass  # the open face was not cut from this body
     head = head_model(body_template)
@@ -154,7 +154,7 @@ def body_mesh_points(body_file, body_template):
         raise BridgeError(f"No face was found on the body {_name(body_file.meta)}: its head cannot be bridged.") from error
     points = np.asarray(found.mesh_points.mean, float)
     points[~found.has_mesh_points] = np.nan
-    return points
+    return points, False
 
 
 def head_model(body_template):

@@ -23,15 +23,16 @@ class JoinedMesh:
         if len(ends):
             on_vertex = ends[:, 0] == ends[:, 1]
             own[face.boundary[on_vertex]] = ends[on_vertex, 0]
+        places = np.concatenate([body.vertices, face.mean])
         rest, rest_uv = _split_beside(
-            _four_wide(body.faces[~removed]), _four_wide(body.uv[~removed], 0), ends, own[face.boundary]
+            _four_wide(body.faces[~removed]), _four_wide(body.uv[~removed], 0), ends, own[face.boundary], places
         )
         own_faces = _four_wide(np.where(face.faces >= 0, own[face.faces], -1))
         loops = recipe.body_boundary, own[face.boundary]
         strip = np.append(np.concatenate(loops), -1)[recipe.strip]
         if len(strip):
             strip = _facing_outwards(strip, np.concatenate([rest, own_faces]), loops)
-        new_uv = _uv_under(body, removed, np.concatenate([body.vertices, face.mean]), np.concatenate([own_faces, strip]))
+        new_uv = _uv_under(body, removed, places, np.concatenate([own_faces, strip]))
         _take_uv_beside(new_uv[len(own_faces) :], strip, body_count, rest, rest_uv)
         joined = np.concatenate([rest, own_faces, strip])
         used = np.union1d(joined[joined >= 0], own)
@@ -62,22 +63,25 @@ def _four_wide(faces, padding=-1):
     return np.concatenate([faces, np.full_like(faces[:, :1], padding)], 1)
 
 
-def _split_beside(faces, uv, ends, seam):
-    """Faces [F', 4] and uv [F', 4, 2], cut where a vertex of the seam [L] lies amid the edge between its `ends` [L, 2]."""
+def _split_beside(faces, uv, ends, seam, places):
+    """Faces [F', 4] and uv [F', 4, 2], cut where a vertex of the seam [L] lies amid the edge between its `ends` [L, 2].
+
+    places [., 3] m: of the vertices.
+    """
     halved = {(min(pair), max(pair)): vertex for pair, vertex in zip(ends.tolist(), seam.tolist()) if pair[0] != pair[1]}
     beside = np.flatnonzero(np.isin(faces, ends).sum(1) >= 2)
     cut, pieces, pieces_uv = np.zeros(len(faces), bool), [], []
     for number in beside:
         corners = [corner for corner in faces[number].tolist() if corner >= 0]
-        parts = split_at(corners, halved)
+        parts = split_at(corners, halved, places)
         if len(parts) > 1:
             cut[number] = True
-            places = dict(zip(corners, uv[number]))
+            corner_uv = dict(zip(corners, uv[number]))
             for first, second in zip(corners, corners[1:] + corners[:1]):
                 if (middle := halved.get((min(first, second), max(first, second)))) is not None:
-                    places[middle] = (places[first] + places[second]) / 2
+                    corner_uv[middle] = (corner_uv[first] + corner_uv[second]) / 2
             pieces += parts
-            pieces_uv += [[places.get(vertex, (0, 0)) for vertex in part] for part in parts]
+            pieces_uv += [[corner_uv.get(vertex, (0, 0)) for vertex in part] for part in parts]
     return (
         np.concatenate([faces[~cut], np.array(pieces, int).reshape(-1, 4)]),
         np.concatenate([uv[~cut], np.array(pieces_uv, float).reshape(-1, 4, 2)]),

@@ -160,8 +160,11 @@ def parts_between(faces, loop=()):
     return rank[part]
 
 
-def split_at(quad, halved):
-    """A quad whose edges may have a vertex in their middle (`halved`: it by the sorted ends), as faces of 4 with -1 padding."""
+def split_at(quad, halved, vertices=None):
+    """A quad whose edges may have a vertex in their middle (`halved`: it by the sorted ends), as faces of 4 with -1 padding.
+
+    With `vertices` [V, 3] the best-shaped of the ways there are: also the same on the other side of a symmetric surface.
+    """
     corners = [int(vertex) for vertex in quad]
     outline, middle = [], []
     for first, second in zip(corners, corners[1:] + corners[:1]):
@@ -172,13 +175,24 @@ def split_at(quad, halved):
             outline.append(point)
     if not middle:
         return [corners]
-    # Fanned from a halved edge's middle, no triangle lies on one straight edge.
-    turned = outline[middle[0] :] + outline[: middle[0]]
     if len(middle) == 4:
         points = [outline[place] for place in middle]
         ears = [[outline[place - 1], points[k], points[k - 1], -1] for k, place in enumerate(middle)]
         return ears + [points]
-    return [[turned[0], turned[k], turned[k + 1], -1] for k in range(1, len(turned) - 1)]
+    # Fanned from a halved edge's middle, no triangle lies on one straight edge.
+    fans = []
+    for place in middle if vertices is not None else middle[:1]:
+        turned = outline[place:] + outline[:place]
+        fans.append([[turned[0], turned[k], turned[k + 1], -1] for k in range(1, len(turned) - 1)])
+    return max(fans, key=lambda fan: smallest_angles(vertices[np.array(fan)[:, :3]]).min()) if len(fans) > 1 else fans[0]
+
+
+def smallest_angles(corners):
+    """The smallest angle [T], in degrees, of triangles with corners [T, 3, 3]; of one without area 0."""
+    ahead = np.roll(corners, -1, 1) - corners
+    ahead = ahead / np.maximum(np.linalg.norm(ahead, axis=-1, keepdims=True), 1e-20)
+    cosines = -np.sum(ahead * np.roll(ahead, 1, 1), -1)
+    return np.degrees(np.arccos(np.clip(cosines.max(1), -1, 1)))
 
 
 def _nearest_places(points, corners):

@@ -15,7 +15,7 @@ from ..contract.full_body import full_body_template, kept_face_vertices, placed_
 from ..contract.joined_mesh import JoinedMesh
 from ..contract.npz_file import read_npz, write_npz
 from ..contract.skeleton import JOINT_INDEX
-from ..contract.surface import face_edges, triangulate
+from ..contract.surface import face_edges, smallest_angles, triangulate
 from ..table import format_table
 
 NEAR = 0.025
@@ -166,13 +166,7 @@ def edge_faults(seam):
 
 def smallest_angle(seam):
     """The smallest angle of the strip's triangles, degrees."""
-    corners = seam.vertices[triangulate(seam.faces[seam.strip])]
-    angles = []
-    for corner in range(3):
-        first, second = corners[:, corner - 2] - corners[:, corner], corners[:, corner - 1] - corners[:, corner]
-        sine = np.linalg.norm(np.cross(first, second), axis=-1)
-        angles.append(np.arctan2(sine, np.sum(first * second, -1)))
-    return float(np.degrees(np.min(angles)))
+    return float(smallest_angles(seam.vertices[triangulate(seam.faces[seam.strip])]).min())
 
 
 def loop_gaps(seam):
@@ -316,8 +310,8 @@ class _Watched:
 
 def sample_parameters(template, rng):
     """A random person, face, expression and pose: (betas, shape, expression, rotations [J, 3, 3])."""
-    betas = 2 * rng.normal(size=template.shapedirs.shape[-1])
-    shape = 1.5 * rng.normal(size=len(template.face_shapedirs))
+    betas = rng.normal(size=template.shapedirs.shape[-1])
+    shape = rng.normal(size=len(template.face_shapedirs))
     low, high = template.expression_limits.T
     acts = rng.uniform(size=len(low)) < ACTIVE / max(len(low), 1)
     expression = np.clip(np.where(low < 0, rng.normal(size=len(low)), acts * rng.uniform(size=len(low)) * high), low, high)
@@ -362,14 +356,8 @@ def compare_in_blender(template, blender, count=3, seed=1):
         stage_addon(folder)
         template.save(folder / "character.npz")
         write_npz(folder / "parameters.npz", parameters)
-        arguments = [
-            "--template",
-            folder / "character.npz",
-            "--check",
-            folder / "parameters.npz",
-            "--out",
-            folder / "vertices.npz",
-        ]
+        files = {"--template": "character.npz", "--check": "parameters.npz", "--out": "vertices.npz"}
+        arguments = [word for option, name in files.items() for word in (option, folder / name)]
         made = run_in_blender(folder, arguments, blender, program="check_character")
         found = read_npz(folder / "vertices.npz", "Blender's surface")["vertices"]
         saved = CharacterTemplate.load(folder / "character.npz")
@@ -404,7 +392,7 @@ def format_bridge_report(name, seam, motion, in_blender=None):
         ("crease at the seam, median / largest degrees", f"{seam.crease[1]:.1f} / {seam.crease[0]:.1f}"),
         ("crease of the body there before", f"{seam.own_crease[1]:.1f} / {seam.own_crease[0]:.1f}"),
         (f"faces turned over in {motion.count} people and poses: strip and body", str(motion.flipped)),
-        ("face part", str(motion.flipped_of_face)),
+        ("face part, as its model moves it", str(motion.flipped_of_face)),
         ("the body alone", str(motion.flipped_before)),
         ("vertices shared across the seam", "yes" if motion.shared else "NO"),
         ("face part off the head joint, m", f"{motion.rigidity:.1e}"),

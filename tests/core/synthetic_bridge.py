@@ -50,7 +50,7 @@ def cut_face(body, seed=0, shapes=5, expressions=4, albedos=6):
     )
 
 
-def smooth_fields(rng, places, count, size=0.003):
+def smooth_fields(rng, places, count, size=0.002):
     """Random displacements [count, V, 3] m of places [V, 3] that go on evenly, as faces' do."""
     waves, strengths = rng.normal(0, 10, (count, 12, 3)), rng.normal(size=(count, 12, 3))
     fields = np.einsum("kwv,kwc->kvc", np.sin(waves @ places.T + rng.uniform(0, 2 * np.pi, (count, 12, 1))), strengths)
