@@ -12,8 +12,8 @@ def add_bridge(commands):
         help="join a face model to a body model",
         description="Finds the bridge of a body model and a face model, or suggests one and makes it in Blender; it is kept.",
     )
-    command.add_argument("--body", default="open", metavar="open|FILE", help="body model (default: the open body)")
-    command.add_argument("--face", required=True, metavar="open|FILE", help="3D morphable face model")
+    command.add_argument("--body", default="open", metavar="open|NAME|FILE", help="body model (default: the open body)")
+    command.add_argument("--face", required=True, metavar="open|NAME|FILE", help="3D morphable face model")
     command.add_argument(
         "--kit", type=Path, metavar="PAIR.npz", help="only write what it takes to annotate the bridge by hand in Blender"
     )

@@ -62,7 +62,7 @@ def add_train(commands):
 
     facenet = what.add_parser("facenet", help="FaceNet: a face model's coefficients, light and pose from face crops")
     facenet.add_argument("--preset", choices=("small", "full", "tiny"), default="small", help="settings (default: small)")
-    facenet.add_argument("--face", default="open", metavar="open|FILE", help="face model (default: the open face)")
+    facenet.add_argument("--face", default="open", metavar="open|NAME|FILE", help="face model (default: the open face)")
     help_clips = "videos of faces to learn from, too, without any labels; FILE:START-END takes only these frames"
     facenet.add_argument("--clips", nargs="+", default=(), metavar="VIDEO", help=help_clips)
     facenet.add_argument(
@@ -204,7 +204,7 @@ def add_evaluate(commands):
 
     face = what.add_parser("face", help="a captured face on videos: landmarks, colours, blinks, jaw, identity")
     face.add_argument("videos", type=Path, nargs="+", metavar="CLIP")
-    face.add_argument("--face", default="open", metavar="open|FILE", help="face model (default: the open face)")
+    face.add_argument("--face", default="open", metavar="open|NAME|FILE", help="face model (default: the open face)")
     face.add_argument("--solver", choices=("landmarks", "facenet", "facenet-tight", "all"), default="landmarks")
     face.add_argument("--fov", type=float, metavar="DEG", help="field of view across the longer side of the pictures")
     face.set_defaults(run=run_evaluate_face)
@@ -221,8 +221,8 @@ def add_evaluate(commands):
     bridge = what.add_parser(
         "bridge", help="the seam between a body and a face: as a mesh, in shading, in motion, in Blender"
     )
-    bridge.add_argument("--body", default="open", metavar="open|FILE", help="body model (default: the open body)")
-    bridge.add_argument("--face", default="open", metavar="open|FILE", help="face model (default: the open face)")
+    bridge.add_argument("--body", default="open", metavar="open|NAME|FILE", help="body model (default: the open body)")
+    bridge.add_argument("--face", default="open", metavar="open|NAME|FILE", help="face model (default: the open face)")
     bridge.add_argument("--samples", type=int, default=200, help="how many random people and poses (default: 200)")
     help_blender = "the Blender to use (default: the bpy module, or blender on the PATH; without one that part is left out)"
     bridge.add_argument("--blender", metavar="EXE", help=help_blender)
@@ -232,7 +232,7 @@ def add_evaluate(commands):
     facenet.add_argument(
         "--weights", type=Path, metavar="FILE", help="its weights (default: those that come with the project)"
     )
-    facenet.add_argument("--face", default="open", metavar="open|FILE", help="face model (default: the open face)")
+    facenet.add_argument("--face", default="open", metavar="open|NAME|FILE", help="face model (default: the open face)")
     facenet.add_argument("--samples", type=int, default=512, help="how many faces (default: 512)")
     facenet.add_argument("--device", default="auto", help="cuda, cpu, or auto (default)")
     facenet.set_defaults(run=run_evaluate_facenet)
@@ -353,11 +353,11 @@ def add_bench(commands):
     add_timing(detnet)
     detnet.set_defaults(run=run_bench_detnet)
     facenet = what.add_parser("facenet", help="FaceNet alone, and with cutting faces out")
-    facenet.add_argument("--face", default="open", metavar="open|FILE", help="face model (default: the open face)")
+    facenet.add_argument("--face", default="open", metavar="open|NAME|FILE", help="face model (default: the open face)")
     add_timing(facenet)
     facenet.set_defaults(run=run_bench_facenet)
     faces = what.add_parser("faces", help="how many synthetic faces are drawn in a second, as samples for training")
-    faces.add_argument("--face", default="open", metavar="open|FILE", help="face model (default: the open face)")
+    faces.add_argument("--face", default="open", metavar="open|NAME|FILE", help="face model (default: the open face)")
     faces.add_argument("--seconds", type=float, default=10.0, help="how long to draw (default: 10)")
     faces.set_defaults(run=run_bench_faces)
     people = what.add_parser("people", help="how many synthetic people are drawn in a second, as samples for training")

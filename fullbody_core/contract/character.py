@@ -93,7 +93,7 @@ class CharacterTemplate:
         for name in ("face_vertices", "carried_vertices"):
             if getattr(self, name) is None:
                 setattr(self, name, np.zeros(0, np.int32))
-        moved = len(self.moved_vertices)
+        moved = len(self.face_vertices) + len(self.carried_vertices)
         defaults = {
             "face_shapedirs": np.zeros((0, moved, 3), np.float32),
             "expression_limits": np.tile(np.float32([0, 1]), (expressions, 1)),
@@ -237,7 +237,8 @@ def _check(arrays):
         raise CharacterError("The character template's weights do not sum to one at every vertex.")
     moved, limits = np.concatenate([arrays["face_vertices"], arrays["carried_vertices"]]), arrays["expression_limits"]
     if len(moved) != sizes["M"]:
-        raise CharacterError("The character template's face_shapedirs are not for its face_vertices and carried_vertices.")
+        expected, got = [sizes["S"], len(moved), 3], list(arrays["face_shapedirs"].shape)
+        raise CharacterError(f"The character template's face_shapedirs should have shape {expected}, got {got}.")
     if len(moved) and (moved.min() < 0 or moved.max() >= sizes["V"] or len(np.unique(moved)) < len(moved)):
         raise CharacterError(
             "The character template's face_vertices and carried_vertices are not some of its vertices, each once."

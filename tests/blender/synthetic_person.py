@@ -62,7 +62,8 @@ def make_template(seed=0, beta_count=16, expression_names=(), shapes=0, albedos=
     # Affine fields of the rest place: what moves a vertex moves the joint in the same place alike.
     fields = rng.normal(0, 0.01, (beta_count, 3, 3))
     shifts = rng.normal(0, 0.003, (beta_count, 3))
-    own = rng.permutation(len(vertices))[: len(vertices) // 2 if expression_names or shapes or albedos else 0]
+    order, half = rng.permutation(len(vertices)), len(vertices) // 2 if expression_names or shapes or albedos else 0
+    own, carried = order[:half], order[half : half + half // 4]
     skin, eyeballs = np.ones(len(vertices)), np.zeros(len(vertices))
     skin[own], eyeballs[vertices[:, 1] > 0.6] = 0, len(own) > 0
     return CharacterTemplate(
@@ -76,10 +77,11 @@ def make_template(seed=0, beta_count=16, expression_names=(), shapes=0, albedos=
         shapedirs=np.einsum("bij,vj->vib", fields, vertices) + shifts.T,
         joint_shapedirs=np.einsum("bij,vj->vib", fields, joints) + shifts.T,
         face_vertices=own,
-        face_shapedirs=rng.normal(0, 0.002, (shapes, len(own), 3)),
+        carried_vertices=carried,
+        face_shapedirs=rng.normal(0, 0.002, (shapes, len(own) + len(carried), 3)),
         expression_names=tuple(expression_names),
         expression_limits=np.tile([0.0, 1.5], (len(expression_names), 1)),
-        expressiondirs=rng.normal(0, 0.002, (len(expression_names), len(own), 3)),
+        expressiondirs=rng.normal(0, 0.002, (len(expression_names), len(own) + len(carried), 3)),
         albedo_mean=rng.uniform(0.2, 0.6, (len(vertices), 3)),
         albedodirs=rng.normal(0, 0.05, (albedos, len(vertices), 3)),
         body_skin=skin,

@@ -118,6 +118,7 @@ def large_template(side=208, expressions=52):
         weights=weights,
         shapedirs=rng.normal(0, 0.01, (count, 3, 16)),
         face_vertices=np.arange(count - count // 4),
+        carried_vertices=np.zeros(0, int),
         face_shapedirs=rng.normal(0, 0.001, (80, count - count // 4, 3)).astype(np.float32),
         expression_names=tuple(f"expression{number}" for number in range(expressions)),
         expression_limits=np.tile([0.0, 1.0], (expressions, 1)),

@@ -10,6 +10,14 @@ from fullbody_core.pipeline import capture
 from fullbody_core.synth.detector_noise import DetectorNoise
 
 
+@pytest.fixture(scope="session", autouse=True)
+def users_data(tmp_path_factory):
+    """A folder in place of this user's own data: what they have added there changes no test, and no test adds to it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FULLBODY_DATA", str(tmp_path_factory.mktemp("users_data")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def body():
     """The open body."""

@@ -66,7 +66,8 @@ def make_template(**changes):
         weights=weights / weights.sum(1, keepdims=True),
         shapedirs=steps(2.0**-18, 5, 3, 4),
         joint_shapedirs=rng.normal(size=(2, 3, 4)),
-        face_vertices=np.array([4, 0, 2]),
+        face_vertices=np.array([4, 0]),
+        carried_vertices=np.array([2]),
         face_shapedirs=steps(2.0**-17, 2, 3, 3),
         expression_names=("jawOpen",),
         expression_limits=np.array([[-0.5, 1.5]]),
@@ -194,8 +195,8 @@ def test_rest_joints_of_a_template():
 
 @both_kinds
 def test_a_newer_version_is_refused_with_what_to_do(make, error_type, path):
-    write_npz(path, edited_meta(arrays_of(make(), path), version=3))
-    message = assert_refused(make, error_type, path, "format 3")
+    write_npz(path, edited_meta(arrays_of(make(), path), version=99))
+    message = assert_refused(make, error_type, path, "format 99")
     assert "update the add-on" in message
 
 
@@ -327,8 +328,8 @@ CAPTURE_KEYS = [
 ]  # fmt: skip
 TEMPLATE_KEYS = [
     "vertices", "faces", "uv", "joint_names", "parents", "joints", "weights", "shapedirs", "joint_shapedirs",
-    "face_vertices", "face_shapedirs", "expression_names", "expression_limits", "expressiondirs", "albedo_mean", "albedodirs",
-    "body_skin", "eyeballs", "meta",
+    "face_vertices", "carried_vertices", "face_shapedirs", "expression_names", "expression_limits", "expressiondirs",
+    "albedo_mean", "albedodirs", "body_skin", "eyeballs", "meta",
 ]  # fmt: skip
 each_key = pytest.mark.parametrize(
     "make, error_type, name",
@@ -395,7 +396,7 @@ FLOATS = [
     for name in keys
     if name
     not in ("gender", "keypoint_names", "valid", "expression_names", "image_size", "meta", "faces", "joint_names", "parents")
-    and name != "face_vertices"
+    and name not in ("face_vertices", "carried_vertices")
 ]
 
 
@@ -503,9 +504,29 @@ def test_weights_must_sum_to_one(path):
     assert_save_and_load_refuse(path, make_template, CharacterError, "weights do not sum to one", weights=weights)
 
 
-@pytest.mark.parametrize("own", [[4, 0, 5], [4, 0, -1], [4, 0, 4]], ids=["beyond the last", "below the first", "twice"])
+@pytest.mark.parametrize(
+    "own", [[4, 5], [4, -1], [4, 4], [4, 2]], ids=["beyond the last", "below the first", "twice", "carried, too"]
+)
 def test_face_vertices_are_some_of_the_vertices_each_once(path, own):
     assert_save_and_load_refuse(path, make_template, CharacterError, "face_vertices", face_vertices=np.array(own, np.int32))
+
+
+def test_the_face_moves_its_own_vertices_and_those_it_carries(path):
+    assert_save_and_load_refuse(
+        path, make_template, CharacterError, "face_shapedirs should have shape", carried_vertices=np.array([2, 1], np.int32)
+    )
+    template = make_template()
+    np.testing.assert_array_equal(template.moved_vertices, [4, 0, 2])
+    moved = template.rest_surface(np.zeros(4), [1.0, 0.0]) - template.vertices
+    np.testing.assert_allclose(moved[[4, 0, 2]], template.face_shapedirs[0], atol=1e-12)
+    assert not moved[[1, 3]].any()
+
+
+def test_a_part_of_a_template_moves_as_it_does_in_the_whole():
+    template, chosen = make_template(), np.array([3, 2, 4])
+    betas, shape, expression = [0.5, -1.0, 2.0, 0.1], [1.0, -2.0], [0.7]
+    whole = template.rest_surface(betas, shape, expression)
+    np.testing.assert_allclose(template.part(chosen).rest_surface(betas, shape, expression), whole[chosen], atol=1e-12)
 
 
 @pytest.mark.parametrize(
