@@ -42,7 +42,7 @@ def run_add(options):
 
 def add_bridge_recipe(path, name):
     """Keeps a bridge among this user's own. Raises `BridgeError` or `UsageError`."""
-    from .body.bridges import recipe_path
+    from .body.bridges import keep_recipe, recipe_path
     from .contract.bridge import BridgeRecipe
 
     recipe = BridgeRecipe.load(path)
@@ -55,7 +55,7 @@ def add_bridge_recipe(path, name):
     if there and BridgeRecipe.load(kept).to_json() != recipe.to_json():
         raise UsageError(f"There is another bridge of this pair, {kept}: 'fullbody bridge --recipe' replaces it.")
     if not there:
-        recipe.save(kept)
+        keep_recipe(recipe)
     print(f"A bridge of {recipe.face_name} on {recipe.body_name}; it holds nothing of the models themselves.")
     print(f"{'It is there already' if there else 'Kept'}: {kept}, found whenever this body and face are used together.")
 

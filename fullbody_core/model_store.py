@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .contract.npz_file import FileError
-from .user_data import user_folder
+from .user_data import made_user_folder, user_folder
 
 RECORD_NAME, RECORD_FORMAT, RECORD_VERSION = "model.json", "fullbody-model", 1
 RESERVED = ("open", "none", "auto")
@@ -46,7 +46,7 @@ class StoredModel:
 
     @property
     def folder(self):
-        return user_folder("models", ModelStoreError) / self.name
+        return user_folder("models") / self.name
 
     @property
     def path(self):
@@ -64,7 +64,7 @@ class StoredModel:
 
 def find_model(name, use):
     """The path to open of the user's model of that name, for use as 'body' or 'face'. Raises `ModelStoreError`."""
-    record = user_folder("models", ModelStoreError) / str(name) / RECORD_NAME
+    record = user_folder("models") / str(name) / RECORD_NAME
     # Other models' records are not looked at: a damaged one must not be in the way of this.
     if not re.fullmatch(_NAME, str(name)) or not record.is_file():
         raise ModelStoreError(
@@ -78,7 +78,7 @@ def find_model(name, use):
 
 def stored_models():
     """All of the user's models, by name. Raises `ModelStoreError` for a record that cannot be read."""
-    folder = user_folder("models", ModelStoreError)
+    folder = user_folder("models")
     return [_read_record(path) for path in sorted(folder.glob(f"*/{RECORD_NAME}")) if not path.parent.name.startswith(".")]
 
 
@@ -89,7 +89,7 @@ def keep_model(model, sources):
     change nothing. Raises `ModelStoreError`.
     """
     check_name(model.name)
-    folder = user_folder("models", ModelStoreError)
+    folder = made_user_folder("models", ModelStoreError)
     target = folder / model.name
     temporary = None
     try:

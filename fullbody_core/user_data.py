@@ -8,12 +8,14 @@ import platformdirs
 from .contract.npz_file import FileError
 
 
-def user_folder(name, error=FileError):
-    """The folder of that name among this user's data, made where it is missing.
+def user_folder(name):
+    """The folder of that name among this user's data: under FULLBODY_DATA, or the system's own place. It may be missing."""
+    return Path(os.environ.get("FULLBODY_DATA") or platformdirs.user_data_dir("fullbody")) / name
 
-    It lies under FULLBODY_DATA, or the system's own place for data. Raises `error` where it cannot be made.
-    """
-    folder = Path(os.environ.get("FULLBODY_DATA") or platformdirs.user_data_dir("fullbody")) / name
+
+def made_user_folder(name, error=FileError):
+    """The same, made where it is missing. Raises `error` where it cannot be made."""
+    folder = user_folder(name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as cause:

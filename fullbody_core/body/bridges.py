@@ -17,7 +17,7 @@ from ..contract.skeleton import JOINT_INDEX
 from ..contract.surface import triangulate
 from ..face.correspondence import find_mesh_points
 from ..face.load_face import complete, load_face
-from ..user_data import user_folder
+from ..user_data import made_user_folder, user_folder
 from .bridge_suggestion import suggest_bridge
 from .lbs import to_character_template
 from .sewn_face import sewn_recipe
@@ -35,7 +35,7 @@ def find_recipe(body_template, face):
     then those that come with the project. Raises `BridgeError` for a file that cannot be read.
     """
     shipped = importlib.resources.files("fullbody_core") / "assets" / "bridges"
-    own = sorted(user_folder("bridges", BridgeError).glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    own = sorted(user_folder("bridges").glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in (*own, *sorted(shipped.iterdir(), key=lambda path: path.name)):
         recipe = BridgeRecipe.load(path)
         if recipe.is_bridged and fits(recipe, body_template, face):
@@ -77,15 +77,23 @@ def recipe_for(body_file, face, blender=None, chosen=None):
         names = f"{_name(face.meta)} on {_name(body_file.meta)}"
         print(f"Bridging {names} in Blender (once for this pair)...", file=sys.stderr, flush=True)
         recipe = bridge_in_blender(make_kit(body_file, face, recipe), found)
-    recipe.save(recipe_path(recipe))
+    keep_recipe(recipe)
     return recipe
+
+
+def keep_recipe(recipe):
+    """Keeps a recipe among this user's, and returns its path. Raises `BridgeError`."""
+    made_user_folder("bridges", BridgeError)
+    path = recipe_path(recipe)
+    recipe.save(path)
+    return path
 
 
 def recipe_path(recipe):
     """Where a recipe of this user's is kept: a name to recognise it by, and what tells the pair from others of these names."""
     names = (re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")[:40] for name in (recipe.body_name, recipe.face_name))
     pair = f"{recipe.body_fingerprint[:6]}{recipe.face_fingerprint[:6]}"
-    return user_folder("bridges", BridgeError) / f"{'_with_'.join(names)}_{pair}.json"
+    return user_folder("bridges") / f"{'_with_'.join(names)}_{pair}.json"
 
 
 def make_kit(body_file, face, suggestion=None):
@@ -93,7 +101,7 @@ def make_kit(body_file, face, suggestion=None):
     body_template = to_character_template(body_file)
     points, are_exact = body_mesh_points(body_file, body_template)
     suggestion = suggestion or suggest_bridge(body_template, face, points, slide=not are_exact)
-    return BridgeKit(body_template, face, suggestion, points, str(user_folder("bridges", BridgeError)))
+    return BridgeKit(body_template, face, suggestion, points, str(made_user_folder("bridges", BridgeError)))
 
 
 def bridge_in_blender(kit, blender, **outputs):

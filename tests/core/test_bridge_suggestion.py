@@ -6,7 +6,7 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from fullbody_core.body.bridge_suggestion import similarity, suggest_bridge
-from fullbody_core.body.bridges import find_recipe, fits, head_model, make_kit, recipe_for, recipe_path
+from fullbody_core.body.bridges import find_recipe, fits, head_model, keep_recipe, make_kit, recipe_for, recipe_path
 from fullbody_core.body.lbs import to_character_template
 from fullbody_core.contract.bridge import BridgeError, BridgeKit, BridgeRecipe, sides
 from fullbody_core.contract.full_body import kept_face_vertices, removed_faces
@@ -154,7 +154,7 @@ def test_the_open_pair_needs_no_blender(data, monkeypatch, body, face):
 
 def test_a_users_own_recipe_comes_first(data, template, body, face):
     own = replace(find_recipe(template, face), meta={"produced_by": "me"})
-    own.save(recipe_path(own))
+    assert keep_recipe(own) == recipe_path(own)
     assert recipe_path(own).name.startswith("open_body_anny_with_open_face_anny_")
     assert find_recipe(template, face).meta == {"produced_by": "me"}
 
@@ -171,6 +171,8 @@ def test_a_broken_recipe_and_that_of_others_are_told(data, tmp_path, template, b
     recipe.save(tmp_path / "other.json")
     with pytest.raises(BridgeError, match="other.json is the bridge of other models"):
         recipe_for(body, foreign, chosen=tmp_path / "other.json")
+    assert not data.exists(), "looking leaves nothing behind"
+    keep_recipe(recipe)
     (data / "broken.json").write_text('{"format": "fullbody-bri')
     with pytest.raises(BridgeError, match="broken.json"):
         find_recipe(template, face)
