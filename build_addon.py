@@ -49,11 +49,11 @@ def _character(chosen, folder):
         CharacterTemplate.load(chosen)
         return chosen
     # Only this choice needs torch and, the first time, the minutes of baking.
-    from fullbody_core.body.bridges import recipe_for
     from fullbody_core.body.lbs import to_character_template
     from fullbody_core.body.load_body import load_body
     from fullbody_core.contract.full_body import full_body_template
     from fullbody_core.face.load_face import load_face
+    from fullbody_core.full_body.bridges import recipe_for
 
     path, body, face = folder / "open_character.npz", load_body("open"), load_face("open")
     full_body_template(to_character_template(body), face, recipe_for(body, face)).save(path)

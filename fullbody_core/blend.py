@@ -6,12 +6,12 @@ from pathlib import Path
 
 from .addon_package import stage_addon
 from .blender_process import find_blender, run_in_blender
-from .body.bridges import recipe_for
 from .body.lbs import to_character_template
 from .body.load_body import load_body
 from .contract.capture import CaptureClip
 from .contract.full_body import full_body_template
 from .face.load_face import load_face
+from .full_body.bridges import recipe_for
 from .picture_sheet import SheetRow, face_boxes, face_is_large, write_sheet
 
 

@@ -31,13 +31,13 @@ def add_bridge(commands):
 
 
 def run_bridge(options):
-    from .body.bridges import make_kit, recipe_for
     from .body.lbs import to_character_template
     from .body.load_body import load_body
     from .contract.bridge import BridgeRecipe
     from .contract.full_body import full_body_template
     from .evaluate.bridge import find_seam, measure_seam, seam_line
     from .face.load_face import load_face
+    from .full_body.bridges import make_kit, recipe_for
 
     if options.kit and (options.output or options.asset):
         raise UsageError("With --kit nothing is bridged yet: leave out --output and --asset.")
@@ -65,7 +65,7 @@ def run_bridge(options):
 def write_asset(options, body, face, recipe):
     """The .blend with the character of a bridged pair, marked as an asset."""
     from .blender_process import find_blender
-    from .body.bridges import bridge_in_blender, make_kit
+    from .full_body.bridges import bridge_in_blender, make_kit
 
     print("Building the asset in Blender...", file=sys.stderr, flush=True)
     bridge_in_blender(make_kit(body, face, recipe), find_blender(options.blender), asset_out=options.asset)
@@ -73,7 +73,7 @@ def write_asset(options, body, face, recipe):
 
 def where(recipe):
     """Where a recipe was found: this user's own, by its path, or one that comes with the project."""
-    from .body.bridges import recipe_path
+    from .full_body.bridges import recipe_path
 
     path = recipe_path(recipe)
     return str(path) if path.is_file() else "which comes with the project"

@@ -240,12 +240,12 @@ def add_evaluate(commands):
 
 def run_evaluate_bridge(options):
     from .blender_process import BlenderError, find_blender
-    from .body.bridges import recipe_for
     from .body.lbs import to_character_template
     from .body.load_body import load_body
     from .contract.full_body import full_body_template
     from .evaluate.bridge import compare_in_blender, evaluate_bridge, format_bridge_report
     from .face.load_face import load_face
+    from .full_body.bridges import recipe_for
 
     body, face = load_body(options.body), load_face(options.face)
     recipe = recipe_for(body, face, options.blender)

@@ -42,8 +42,8 @@ def run_add(options):
 
 def add_bridge_recipe(path, name):
     """Keeps a bridge among this user's own. Raises `BridgeError` or `UsageError`."""
-    from .body.bridges import keep_recipe, recipe_path
     from .contract.bridge import BridgeRecipe
+    from .full_body.bridges import keep_recipe, recipe_path
 
     recipe = BridgeRecipe.load(path)
     if name is not None:

@@ -15,7 +15,6 @@ import numpy as np
 
 from ..addon_package import stage_addon
 from ..blender_process import find_blender, run_in_blender
-from ..body.bridges import recipe_for
 from ..body.lbs import to_character_template
 from ..body.load_body import load_body
 from ..body.smplh_file import BodyModelFile
@@ -26,6 +25,7 @@ from ..contract.full_body import full_body_template
 from ..contract.skeleton import JOINT_INDEX, JOINT_NAMES
 from ..face.albedo import sample_albedos
 from ..face.load_face import load_face
+from ..full_body.bridges import recipe_for
 from ..ground import SOLES
 from ..ik.rest_skeleton import RestSkeleton
 from ..video import VideoWriter

@@ -5,13 +5,13 @@ import pytest
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from fullbody_core.body.bridge_suggestion import similarity, suggest_bridge
-from fullbody_core.body.bridges import find_recipe, fits, head_model, keep_recipe, make_kit, recipe_for, recipe_path
 from fullbody_core.body.lbs import to_character_template
 from fullbody_core.contract.bridge import BridgeError, BridgeKit, BridgeRecipe, sides
 from fullbody_core.contract.full_body import kept_face_vertices, removed_faces
 from fullbody_core.contract.surface import triangulate
 from fullbody_core.face.landmarks import CONTOUR
+from fullbody_core.full_body.bridge_suggestion import similarity, suggest_bridge
+from fullbody_core.full_body.bridges import find_recipe, fits, head_model, keep_recipe, make_kit, recipe_for, recipe_path
 
 SCALE, TURN, SHIFT = 1.1, Rotation.from_euler("x", 7, degrees=True).as_matrix(), np.array([0, 0.02, -0.03])
 
@@ -147,7 +147,7 @@ def data(tmp_path, monkeypatch):
 
 
 def test_the_open_pair_needs_no_blender(data, monkeypatch, body, face):
-    monkeypatch.setattr("fullbody_core.body.bridges.find_blender", lambda name: pytest.fail("looked for a Blender"))
+    monkeypatch.setattr("fullbody_core.full_body.bridges.find_blender", lambda name: pytest.fail("looked for a Blender"))
     recipe = recipe_for(body, face)
     assert len(recipe.sewn) and not list(data.glob("*"))
 

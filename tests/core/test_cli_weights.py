@@ -9,7 +9,6 @@ from synthetic_face import ict_arrays, small_face, write_ict_folder
 from test_capture_file import make_clip
 
 from fullbody_core import cli_weights, model_store
-from fullbody_core.body.bridges import recipe_path
 from fullbody_core.body.load_body import load_body
 from fullbody_core.body.smplh_file import BodyModelError
 from fullbody_core.cli import main, make_parser
@@ -18,6 +17,7 @@ from fullbody_core.contract.morphable import FaceModelError, MorphableModel
 from fullbody_core.contract.npz_file import FileError
 from fullbody_core.face.bfm_file import COMPANIONS, read_bfm2009
 from fullbody_core.face.load_face import load_face
+from fullbody_core.full_body.bridges import recipe_path
 from fullbody_core.known_models import recognise
 from fullbody_core.model_store import ModelStoreError, stored_models
 

@@ -3,7 +3,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fullbody_core.body.bridges import find_recipe
 from fullbody_core.body.lbs import to_character_template
 from fullbody_core.contract.full_body import full_body_template
 from fullbody_core.contract.skeleton import JOINT_INDEX
@@ -21,6 +20,7 @@ from fullbody_core.evaluate.bridge import (
     seam_line,
     smallest_angle,
 )
+from fullbody_core.full_body.bridges import find_recipe
 
 AROUND, STEP = 24, 0.004
 

@@ -12,7 +12,6 @@ from scipy.spatial import cKDTree
 from synthetic_bridge import cut_face, foreign_pair
 
 from fullbody_core.body.lbs import BodyModel, to_character_template
-from fullbody_core.body.sewn_face import sewn_recipe
 from fullbody_core.contract.bridge import BridgeError, sides
 from fullbody_core.contract.character import CharacterTemplate
 from fullbody_core.contract.frames import axis_angle_to_matrix, forward_kinematics
@@ -27,6 +26,7 @@ from fullbody_core.contract.full_body import (
 )
 from fullbody_core.contract.skeleton import JOINT_INDEX
 from fullbody_core.contract.surface import distance_along, face_edges, nearest_on_surface, triangulate
+from fullbody_core.full_body.sewn_face import sewn_recipe
 from fullbody_core.triangle_mesh import nearest_on_surface as nearest_by_tree
 
 HEAD = JOINT_INDEX["head"]

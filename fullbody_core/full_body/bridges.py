@@ -10,6 +10,7 @@ import numpy as np
 
 from ..addon_package import stage_addon
 from ..blender_process import Blender, find_blender, run_in_blender
+from ..body.lbs import to_character_template
 from ..cache import kept_in_cache
 from ..contract.bridge import BridgeError, BridgeKit, BridgeRecipe, fingerprint
 from ..contract.morphable import FaceModelError, MorphableModel
@@ -19,7 +20,6 @@ from ..face.correspondence import find_mesh_points
 from ..face.load_face import complete, load_face
 from ..user_data import made_user_folder, user_folder
 from .bridge_suggestion import suggest_bridge
-from .lbs import to_character_template
 from .sewn_face import sewn_recipe
 
 POINTS_VERSION = 2
