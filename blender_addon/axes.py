@@ -94,6 +94,16 @@ def trans_to_root_location(trans, root_head, root_to_scene):
     return displacement @ np.asarray(root_to_scene, float)
 
 
+def pose_directions_to_bone(directions, bone_to_scene_matrix):
+    """Pose blend shapes of a joint, [..., 3, 3] per element of R - I in rest axes, per element of the same in the bone's axes.
+
+    bone_to_scene_matrix [3, 3]: the bone's `matrix_local` rotation B. R = B R' B^T, so the element (l, m) of R' - I has the
+    sum of B_il B_km over the elements (i, k) of R - I.
+    """
+    to_rest = REST_TO_WORLD.T @ np.asarray(bone_to_scene_matrix, float)
+    return to_rest.T @ np.asarray(directions, float) @ to_rest
+
+
 def camera_to_object_matrix(camera_to_world):
     """World matrix [4, 4] of a Blender camera object at the core's camera of pose `camera_to_world` [4, 4] m."""
     return np.asarray(camera_to_world, float) @ CAMERA_OBJECT_TO_CAMERA

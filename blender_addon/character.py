@@ -16,6 +16,7 @@ from .colour import add_colour
 from .contract.character import CharacterError
 from .contract.skeleton import JOINT_NAMES, PARENTS
 from .materials import add_materials
+from .pose_shapes import add_pose_shapes
 
 CHARACTER_PROPERTY = "fullbody_character"
 """Custom property of the armature object that says what was built, and marks it as one of ours."""
@@ -85,6 +86,7 @@ def build_character(template, betas, *, name, collection, view_layer, face_shape
     mesh = _build_mesh(template, f"{name} body", collection)
     _add_weights(mesh, template)
     _add_shape_keys(mesh, template, betas, face_shape)
+    add_pose_shapes(mesh, armature, template, bone_rest(armature)[1])
     mesh.parent = armature
     mesh.modifiers.new("Armature", "ARMATURE").object = armature
     add_colour(mesh, template, face_albedo)

@@ -169,5 +169,6 @@ def to_character_template(file):
         weights=file.weights,
         shapedirs=file.shapedirs,
         joint_shapedirs=file.joint_shapedirs.astype(np.float32),
+        posedirs=file.posedirs if np.any(file.posedirs) else None,
         meta={"name": file.meta.get("name"), "licence": file.meta.get("licence"), "body_sha256": file.sha256},
     )

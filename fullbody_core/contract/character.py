@@ -24,6 +24,7 @@ _SCHEMA = {
     "weights": ("f", ("V", "J")),
     "shapedirs": ("f", ("V", 3, "B")),
     "joint_shapedirs": ("f", ("J", 3, "B")),
+    "posedirs": ("f", ("V", 3, "P")),
     "face_vertices": ("i", ("W",)),
     "carried_vertices": ("i", ("C",)),
     "face_shapedirs": ("f", ("S", "M", 3)),
@@ -40,7 +41,8 @@ _SCHEMA = {
 _HALF = ("face_shapedirs", "expressiondirs", "albedodirs", "body_skin", "eyeballs")
 """Kept as float16 in a file: a full head has some ten million of these numbers."""
 
-_STEPS = {"shapedirs": 2.0**-18, "face_shapedirs": 2.0**-17, "expressiondirs": 2.0**-17, "albedodirs": 2.0**-13}
+_STEPS = {"shapedirs": 2.0**-18, "posedirs": 2.0**-18, "albedodirs": 2.0**-13}
+_STEPS |= {"face_shapedirs": 2.0**-17, "expressiondirs": 2.0**-17}
 """Written are whole multiples of these (4 and 8 micrometres, a 30th of a grey level), which pack to half the size or less."""
 
 DEFAULT_SKIN = (0.45, 0.22, 0.14)
@@ -58,6 +60,7 @@ class CharacterTemplate:
     vertices [V, 3]; faces [F, N] with N = 3 or 4, where -1 pads a triangle among quads; uv [F, N, 2] per face corner
     joint_names [J], parents [J] (-1 for the root), joints [J, 3] at betas = 0, weights [V, J] that sum to 1
     shapedirs [V, 3, B] and joint_shapedirs [J, 3, B]: metres per unit of beta for the surface and for the joints
+    posedirs [V, 3, P]: metres per unit of pose feature, the nine numbers of R - I of each joint but the root; or P = 0
     face_vertices [W]: the vertices that are the face's own, in the face model's order (W = 0: a body without one)
     carried_vertices [C]: others beside it, which its shape and expressions carry along; M = W + C, the face's own first
     face_shapedirs [S, M, 3]: metres per standard deviation of the face's shape
@@ -76,6 +79,7 @@ class CharacterTemplate:
     weights: np.ndarray
     shapedirs: np.ndarray
     joint_shapedirs: np.ndarray
+    posedirs: np.ndarray = None
     face_vertices: np.ndarray = None
     carried_vertices: np.ndarray = None
     face_shapedirs: np.ndarray = None
@@ -95,6 +99,7 @@ class CharacterTemplate:
                 setattr(self, name, np.zeros(0, np.int32))
         moved = len(self.face_vertices) + len(self.carried_vertices)
         defaults = {
+            "posedirs": np.zeros((count, 3, 0), np.float32),
             "face_shapedirs": np.zeros((0, moved, 3), np.float32),
             "expression_limits": np.tile(np.float32([0, 1]), (expressions, 1)),
             "expressiondirs": np.zeros((expressions, moved, 3), np.float32),
@@ -127,6 +132,7 @@ class CharacterTemplate:
             weights=self.weights[vertices],
             shapedirs=self.shapedirs[vertices],
             joint_shapedirs=self.joint_shapedirs,
+            posedirs=self.posedirs[vertices],
             face_vertices=number[self.moved_vertices[there]],
             face_shapedirs=self.face_shapedirs[:, there],
             expression_names=self.expression_names,
@@ -150,19 +156,23 @@ class CharacterTemplate:
         return surface
 
     def posed_surface(self, rotations, betas, shape=(), expression=(), translation=(0, 0, 0)):
-        """Surface [..., V, 3] m of the character in poses: plain linear blend skinning, without a body model's pose blend shapes.
+        """Surface [..., V, 3] m of the character in poses: pose blend shapes, if it has any, and linear blend skinning.
 
         rotations [..., J, 3, 3] parent-relative, the root's about its rest place; translation [..., 3] m moves everything after;
         the rest as in `rest_surface`, for one person at a time.
         """
         joints = self.rest_joints(betas)
-        posed, orientations = forward_kinematics(joints, np.asarray(rotations, float), self.parents)
+        rotations = np.asarray(rotations, float)
+        posed, orientations = forward_kinematics(joints, rotations, self.parents)
         # A rest point x follows joint k to orientation_k (x - joint_k) + posed_k, written as one 3x4 matrix per joint.
         shifts = posed - (orientations @ joints[..., None])[..., 0] + np.asarray(translation, float)[..., None, :]
         transforms = np.concatenate([orientations, shifts[..., None]], -1)
         blended = self.weights @ transforms.reshape(*transforms.shape[:-2], 12)
         blended = blended.reshape(*blended.shape[:-1], 3, 4)
         surface = self.rest_surface(betas, shape, expression)
+        if self.posedirs.shape[-1]:
+            feature = (rotations[..., 1:, :, :] - np.eye(3)).reshape(*rotations.shape[:-3], -1)
+            surface = surface + np.tensordot(feature, self.posedirs, (-1, -1))
         return (blended[..., :3] @ surface[..., None])[..., 0] + blended[..., 3]
 
     def albedo(self, coefficients):
@@ -235,6 +245,8 @@ def _check(arrays):
         raise CharacterError("The character template's parents are not one tree with parents first.")
     if not np.allclose(arrays["weights"].sum(1), 1, atol=1e-4):
         raise CharacterError("The character template's weights do not sum to one at every vertex.")
+    if sizes["P"] not in (0, 9 * (sizes["J"] - 1)):
+        raise CharacterError(f"The character template's posedirs should have {9 * (sizes['J'] - 1)} columns or none.")
     moved, limits = np.concatenate([arrays["face_vertices"], arrays["carried_vertices"]]), arrays["expression_limits"]
     if len(moved) != sizes["M"]:
         expected, got = [sizes["S"], len(moved), 3], list(arrays["face_shapedirs"].shape)

@@ -48,6 +48,7 @@ def full_body_template(body, face, recipe):
     joined = JoinedMesh(body, removed, face, recipe)
     vertices = _vertices(body, face, joined, recipe)
     carried, carry = _carried(vertices, face, joined)
+    own = _own_share(body, removed, recipe)
 
     def with_carried(basis):
         return np.concatenate([basis, carry(basis[:, face.boundary])], 1)
@@ -58,8 +59,11 @@ def full_body_template(body, face, recipe):
         vertices=vertices,
         faces=joined.faces,
         uv=joined.uv,
-        weights=joined.rows(_weights_outside(body, removed, recipe), _head_alone(body)[None].repeat(len(face.mean), 0)),
+        weights=joined.rows(_weights_outside(body, own), _head_alone(body)[None].repeat(len(face.mean), 0)),
         shapedirs=_shapedirs(body, removed, face, joined, carried, carry),
+        posedirs=joined.rows(
+            own[:, None, None] * body.posedirs, np.zeros((len(face.mean), *body.posedirs.shape[1:]), np.float32)
+        ),
         face_vertices=joined.face_vertices,
         carried_vertices=carried,
         face_shapedirs=with_carried(face.shape_basis),
@@ -172,11 +176,15 @@ def _check_edge(body, face, recipe):
 # How the whole moves.
 
 
-def _weights_outside(body, removed, recipe):
-    """Weights [V, J] of the body's vertices: on the boundary the head's alone, from the band's end on their own."""
+def _own_share(body, removed, recipe):
+    """How far [V] the body's vertices turn as the body did: 0 on the boundary, where they turn with the head, to 1."""
     distance = distance_along(body.vertices, body.faces[~removed], recipe.body_boundary, WEIGHT_BAND)
-    own = smoothstep(distance, 0, WEIGHT_BAND)[:, None].astype(np.float32)
-    return own * body.weights + (1 - own) * _head_alone(body)
+    return smoothstep(distance, 0, WEIGHT_BAND).astype(np.float32)
+
+
+def _weights_outside(body, own):
+    """Weights [V, J] of the body's vertices: their `own` share [V] of their own, and the head's alone."""
+    return own[:, None] * body.weights + (1 - own[:, None]) * _head_alone(body)
 
 
 def _head_alone(body):

@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import bpy
 import numpy as np
@@ -89,11 +90,16 @@ def test_failure_is_one_sentence_and_writes_nothing(staged, folder, arguments, w
     assert not list((folder / "out").iterdir())
 
 
-def test_check_character_says_what_blender_evaluates(staged, folder):
+@pytest.mark.parametrize("pose_columns", [0, 459])
+def test_check_character_says_what_blender_evaluates(staged, folder, pose_columns):
+    """Also of a body with pose blend shapes, which the bones drive."""
     kit = BridgeKit.load(folder / "kit.npz")
     rng = np.random.default_rng(0)
+    kit.body.posedirs = rng.normal(0, 0.003, (len(kit.body.vertices), 3, pose_columns)).astype(np.float32)
+    kit.save(folder / "kit.npz")
     made(run(staged, folder, "--kit", "kit.npz", "--recipe-out", "pair.json", "--template-out", "pair.npz"))
     template = CharacterTemplate.load(folder / "pair.npz")
+    assert template.posedirs.shape[-1] == pose_columns and not template.posedirs[template.face_vertices].any()
     parameters = {
         "betas": rng.uniform(-5, 5, (3, 6)),
         "shape": rng.normal(0, 2, (3, 3)),
@@ -108,6 +114,8 @@ def test_check_character_says_what_blender_evaluates(staged, folder):
             betas, shape, expression, rotations = (parameters[name][row] for name in parameters)
             expected = template.posed_surface(rotations, betas, shape, expression)
             assert np.abs(vertices - expected).max() < 1e-5
+            without = replace(template, posedirs=None).posed_surface(rotations, betas, shape, expression)
+            assert (np.abs(expected - without).max() > 0.001) == bool(pose_columns)
         assert done["build_seconds"] == found["seconds"].round(3).tolist() and len(found["seconds"]) == 3
     assert len(kit.face.mean) == len(template.face_vertices)
     np.savez(folder / "check.npz", betas=np.zeros((1, 6)))

@@ -12,6 +12,7 @@ import pytest
 from fullbody_core.contract import capture
 from fullbody_core.contract.capture import CaptureClip, CaptureError
 from fullbody_core.contract.character import CharacterError, CharacterTemplate
+from fullbody_core.contract.frames import axis_angle_to_matrix
 from fullbody_core.contract.npz_file import FileError, read_npz, write_npz
 
 FRAMES, POINTS, EXPRESSIONS = 5, 7, 3
@@ -66,6 +67,7 @@ def make_template(**changes):
         weights=weights / weights.sum(1, keepdims=True),
         shapedirs=steps(2.0**-18, 5, 3, 4),
         joint_shapedirs=rng.normal(size=(2, 3, 4)),
+        posedirs=steps(2.0**-18, 5, 3, 9),
         face_vertices=np.array([4, 0]),
         carried_vertices=np.array([2]),
         face_shapedirs=steps(2.0**-17, 2, 3, 3),
@@ -328,8 +330,8 @@ CAPTURE_KEYS = [
 ]  # fmt: skip
 TEMPLATE_KEYS = [
     "vertices", "faces", "uv", "joint_names", "parents", "joints", "weights", "shapedirs", "joint_shapedirs",
-    "face_vertices", "carried_vertices", "face_shapedirs", "expression_names", "expression_limits", "expressiondirs",
-    "albedo_mean", "albedodirs", "body_skin", "eyeballs", "meta",
+    "posedirs", "face_vertices", "carried_vertices", "face_shapedirs", "expression_names", "expression_limits",
+    "expressiondirs", "albedo_mean", "albedodirs", "body_skin", "eyeballs", "meta",
 ]  # fmt: skip
 each_key = pytest.mark.parametrize(
     "make, error_type, name",
@@ -524,9 +526,17 @@ def test_the_face_moves_its_own_vertices_and_those_it_carries(path):
 
 def test_a_part_of_a_template_moves_as_it_does_in_the_whole():
     template, chosen = make_template(), np.array([3, 2, 4])
-    betas, shape, expression = [0.5, -1.0, 2.0, 0.1], [1.0, -2.0], [0.7]
-    whole = template.rest_surface(betas, shape, expression)
-    np.testing.assert_allclose(template.part(chosen).rest_surface(betas, shape, expression), whole[chosen], atol=1e-12)
+    rotations = axis_angle_to_matrix(np.random.default_rng(5).normal(size=(2, 3)))
+    parameters = rotations, [0.5, -1.0, 2.0, 0.1], [1.0, -2.0], [0.7]
+    whole = template.posed_surface(*parameters)
+    np.testing.assert_allclose(template.part(chosen).posed_surface(*parameters), whole[chosen], atol=1e-12)
+    still = np.tile(np.eye(3), (2, 1, 1))
+    np.testing.assert_allclose(template.posed_surface(still, *parameters[1:]), template.rest_surface(*parameters[1:]), atol=1e-12)
+
+
+def test_posedirs_are_for_every_joint_but_the_root(path):
+    few = np.zeros((5, 3, 8), np.float32)
+    assert_save_and_load_refuse(path, make_template, CharacterError, "posedirs should have 9 columns or none", posedirs=few)
 
 
 @pytest.mark.parametrize(

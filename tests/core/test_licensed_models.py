@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+import smplx
 import torch
 from licensed_standins import (
     bfm_bases,
@@ -55,7 +56,6 @@ def smplh_body(smplh_npz):
 
 def test_posed_vertices_are_smplxs(smplh_npz, smplh_body, monkeypatch):
     """100 random shapes and poses of every joint; our float64 model against the reference on the same file."""
-    smplx = pytest.importorskip("smplx")
     # smplx takes a file of fewer than 300 shape directions for one of 10, whatever num_betas says.
     monkeypatch.setattr(smplx.SMPL, "SHAPE_SPACE_DIM", 16)
     options = dict(ext="npz", use_pca=False, flat_hand_mean=True, num_betas=16, dtype=torch.float64)
@@ -82,6 +82,15 @@ def test_posed_vertices_are_smplxs(smplh_npz, smplh_body, monkeypatch):
     assert worst < 1e-5 and joints_worst < 1e-5, (worst, joints_worst)
     # The pose blend shapes are in it: without them the difference would be millimetres.
     assert np.abs(smplh_body.posedirs).max() > 1e-3
+
+
+def test_the_template_for_blender_has_the_pose_blend_shapes(smplh_body):
+    rng = np.random.default_rng(12)
+    template, betas = to_character_template(smplh_body), rng.normal(size=16)
+    rotations = axis_angle_to_matrix(rng.normal(size=(3, 52, 3)) * 0.7)
+    model = BodyModel(smplh_body, torch.float64)
+    expected, _ = model(*map(torch.as_tensor, (np.tile(betas, (3, 1)), rotations, np.zeros((3, 3)))))
+    np.testing.assert_allclose(template.posed_surface(rotations, betas), expected, atol=1e-6)
 
 
 def assert_same_body(one, other):
