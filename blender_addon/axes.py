@@ -94,14 +94,14 @@ def trans_to_root_location(trans, root_head, root_to_scene):
     return displacement @ np.asarray(root_to_scene, float)
 
 
-def pose_directions_to_bone(directions, bone_to_scene_matrix):
-    """Pose blend shapes of a joint, [..., 3, 3] per element of R - I in rest axes, per element of the same in the bone's axes.
+def rest_to_bone_pose_feature(bone_to_scene_matrix):
+    """The matrix [9, 9] F that takes pose blend shapes [..., 9] of a joint from rest axes to its bone's: directions @ F.
 
-    bone_to_scene_matrix [3, 3]: the bone's `matrix_local` rotation B. R = B R' B^T, so the element (l, m) of R' - I has the
-    sum of B_il B_km over the elements (i, k) of R - I.
+    They belong to the nine numbers of R - I, in rows. With B the bone's `matrix_local` rotation R = B R' B^T, so what element
+    (l, m) of R' - I moves is the sum of B_il B_km times what elements (i, k) of R - I move.
     """
     to_rest = REST_TO_WORLD.T @ np.asarray(bone_to_scene_matrix, float)
-    return to_rest.T @ np.asarray(directions, float) @ to_rest
+    return np.kron(to_rest, to_rest)
 
 
 def camera_to_object_matrix(camera_to_world):

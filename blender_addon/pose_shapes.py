@@ -10,11 +10,11 @@ import numpy as np
 from . import axes
 
 _ELEMENTS = (
-    ("-2*(y*y+z*z)", "2*(x*y-w*z)", "2*(x*z+w*y)"),
-    ("2*(x*y+w*z)", "-2*(x*x+z*z)", "2*(y*z-w*x)"),
-    ("2*(x*z-w*y)", "2*(y*z+w*x)", "-2*(x*x+y*y)"),
+    *("-2*(y*y+z*z)", "2*(x*y-w*z)", "2*(x*z+w*y)"),
+    *("2*(x*y+w*z)", "-2*(x*x+z*z)", "2*(y*z-w*x)"),
+    *("2*(x*z-w*y)", "2*(y*z+w*x)", "-2*(x*x+y*y)"),
 )
-"""R - I of a unit quaternion."""
+"""R - I of a unit quaternion, in rows."""
 
 _RANGE = 2.0  # no element of R - I is larger
 
@@ -26,20 +26,22 @@ def add_pose_shapes(mesh_object, armature, template, bone_to_scene_matrices):
     """
     if not template.posedirs.shape[-1]:
         return
-    basis = axes.rest_to_scene(template.vertices).astype(np.float32)
+    moved = np.flatnonzero(template.posedirs.any((1, 2)))
+    shape = axes.rest_to_scene(template.vertices).astype(np.float32)
+    rest = shape[moved]
+    by_joint = template.posedirs[moved].reshape(len(moved), 3, -1, 9)
     for joint, name in enumerate(template.joint_names[1:], 1):
-        columns = template.posedirs[..., 9 * (joint - 1) : 9 * joint].reshape(len(basis), 3, 3, 3)
-        if not columns.any():
+        directions = by_joint[:, :, joint - 1] @ axes.rest_to_bone_pose_feature(bone_to_scene_matrices[joint]).astype(np.float32)
+        if not directions.any():
             continue
-        directions = axes.pose_directions_to_bone(columns, bone_to_scene_matrices[joint])
-        for row in range(3):
-            for column in range(3):
-                key = mesh_object.shape_key_add(name=f"pose_{name}_{row}{column}", from_mix=False)
-                key.value = 0.0  # 5.0 and later start at one
-                key.slider_min, key.slider_max = -_RANGE, _RANGE
-                offsets = axes.rest_to_scene(directions[:, :, row, column]).astype(np.float32)
-                key.points.foreach_set("co", (basis + offsets).ravel())
-                _drive(key, armature, name, _ELEMENTS[row][column])
+        offsets = axes.rest_to_scene(directions.transpose(2, 0, 1)).astype(np.float32)
+        for element, expression in enumerate(_ELEMENTS):
+            key = mesh_object.shape_key_add(name=f"pose_{name}_{element // 3}{element % 3}", from_mix=False)
+            key.value = 0.0  # 5.0 and later start at one
+            key.slider_min, key.slider_max = -_RANGE, _RANGE
+            shape[moved] = rest + offsets[element]
+            key.points.foreach_set("co", shape.ravel())
+            _drive(key, armature, name, expression)
 
 
 def _drive(key, armature, bone, expression):
