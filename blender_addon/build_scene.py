@@ -22,6 +22,7 @@ import bpy
 
 from . import stage
 from .contract.npz_file import FileError
+from .headless import exit_code, own_arguments
 from .importer import import_capture, load_capture
 from .keyframes import Timing, scene_fps, set_scene_fps
 from .whole_files import whole_files_or_end
@@ -140,8 +141,9 @@ def main(argv=None):
         "--render-all", type=Path, metavar="FOLDER", help="every scene frame as PNG through the capture camera"
     )
     args = parser.parse_args(argv)
-    try:
-        made = build(
+
+    def work():
+        return build(
             args.clip,
             args.template,
             args.out,
@@ -152,14 +154,9 @@ def main(argv=None):
             render_all=args.render_all,
             shots=json.loads(args.shots.read_text()) if args.shots else (),
         )
-    except (FileError, BuildError, stage.RenderError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    print(json.dumps(made), flush=True)
-    return 0
+
+    return exit_code(work, (FileError, BuildError, stage.RenderError))
 
 
 if __name__ == "__main__":
-    # Blender's own arguments come before the "--".
-    arguments = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else sys.argv[1:]
-    sys.exit(main(arguments))
+    sys.exit(main(own_arguments()))

@@ -8,7 +8,6 @@ The last line on stdout is one JSON object with the seconds of each build.
 """
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
@@ -26,6 +25,7 @@ from .character import bone_rest, build_character
 from .contract.character import CharacterTemplate
 from .contract.frames import matrix_to_quaternion
 from .contract.npz_file import FileError, check_arrays, read_npz, write_npz
+from .headless import exit_code, own_arguments
 from .stage import evaluated_vertices
 
 _SCHEMA = {
@@ -76,20 +76,17 @@ def main(argv=None):
     parser.add_argument("--check", required=True, type=Path, help="parameters (.npz): betas, shape, expression, rotations")
     parser.add_argument("--out", required=True, type=Path, help="vertices (.npz) to write: vertices, seconds")
     args = parser.parse_args(argv)
-    try:
+
+    def work():
         template = CharacterTemplate.load(args.template)
         parameters = read_npz(args.check, "file of parameters")
         check_arrays(parameters, _SCHEMA, "file of parameters")
         vertices, seconds = check(template, parameters)
         write_npz(args.out, {"vertices": vertices, "seconds": seconds})
-    except FileError as error:
-        print(error, file=sys.stderr)
-        return 1
-    print(json.dumps({"blender": bpy.app.version_string, "build_seconds": seconds.round(3).tolist()}), flush=True)
-    return 0
+        return {"blender": bpy.app.version_string, "build_seconds": seconds.round(3).tolist()}
+
+    return exit_code(work, FileError)
 
 
 if __name__ == "__main__":
-    # Blender's own arguments come before the "--".
-    arguments = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else sys.argv[1:]
-    sys.exit(main(arguments))
+    sys.exit(main(own_arguments()))

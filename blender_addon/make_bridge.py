@@ -29,6 +29,7 @@ from .character_asset import write_asset
 from .contract.bridge import BridgeError, BridgeKit, BridgeRecipe
 from .contract.full_body import full_body_template
 from .contract.npz_file import FileError
+from .headless import exit_code, own_arguments
 from .whole_files import whole_files_or_end
 
 
@@ -112,8 +113,9 @@ def main(argv=None):
     parser.add_argument("--asset-out", type=Path, help=".blend to write with the character as an asset")
     parser.add_argument("--shots", type=Path, metavar="FILE.json", help="list of pictures of the seam, as `make` takes them")
     args = parser.parse_args(argv)
-    try:
-        made = make(
+
+    def work():
+        return make(
             args.kit,
             args.recipe_out,
             recipe_path=args.recipe,
@@ -121,14 +123,9 @@ def main(argv=None):
             asset_out=args.asset_out,
             shots=json.loads(args.shots.read_text()) if args.shots else (),
         )
-    except (FileError, stage.RenderError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    print(json.dumps(made), flush=True)
-    return 0
+
+    return exit_code(work, (FileError, stage.RenderError))
 
 
 if __name__ == "__main__":
-    # Blender's own arguments come before the "--".
-    arguments = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else sys.argv[1:]
-    sys.exit(main(arguments))
+    sys.exit(main(own_arguments()))

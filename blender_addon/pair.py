@@ -210,6 +210,12 @@ def left_out(kit, role, loop):
     return ~np.isin(kit.face.faces, kept).all(1)
 
 
+def set_boundary(item, loop, kit):
+    """Makes a loop [L] the boundary of an object of a kit's pair. Raises `BridgeError` where it cannot be."""
+    check_boundary(item, loop)
+    keep_boundary(item, loop, left_out(kit, item[ROLE_PROPERTY], loop))
+
+
 def keep_boundary(item, loop, faint):
     """Keeps a loop as an object's boundary, and shows it by a seam and a coloured line, and what it leaves out as `faint` [F]."""
     item[BOUNDARY_PROPERTY] = [int(vertex) for vertex in loop]

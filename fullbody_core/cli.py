@@ -12,6 +12,7 @@ from .cli_networks import add_bench, add_evaluate, add_train
 from .cli_weights import add_weights
 from .usage import (
     UsageError,
+    add_blender_choice,
     add_capture_settings,
     capture_settings,
     check_writable,
@@ -126,12 +127,6 @@ def add_blend(commands):
     command.add_argument("--face", metavar="open|none|NAME|FILE", help="the face model, if it has moved since the capture")
     add_blender_choice(command)
     command.set_defaults(run=run_blend)
-
-
-def add_blender_choice(command):
-    command.add_argument(
-        "--blender", metavar="EXE", help="the Blender to use (default: the bpy module, or blender on the PATH)"
-    )
 
 
 def run_blend(options):

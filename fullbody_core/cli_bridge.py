@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from .usage import UsageError, check_writable
+from .usage import UsageError, add_blender_choice, check_writable
 
 
 def add_bridge(commands):
@@ -24,9 +24,7 @@ def add_bridge(commands):
     command.add_argument(
         "--asset", type=Path, metavar="PAIR.blend", help="also write the character as a .blend for the asset browser"
     )
-    command.add_argument(
-        "--blender", metavar="EXE", help="the Blender to use (default: the bpy module, or blender on the PATH)"
-    )
+    add_blender_choice(command)
     command.set_defaults(run=run_bridge)
 
 

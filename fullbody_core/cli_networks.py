@@ -249,8 +249,9 @@ def run_evaluate_bridge(options):
 
     body, face = load_body(options.body), load_face(options.face)
     recipe = recipe_for(body, face, options.blender)
-    template = to_character_template(body)
-    figures = evaluate_bridge(template, face, recipe, options.samples)
+    body_template = to_character_template(body)
+    template = full_body_template(body_template, face, recipe)
+    figures = evaluate_bridge(body_template, face, recipe, template, options.samples)
     try:
         blender = find_blender(options.blender)
     except BlenderError:
@@ -258,7 +259,7 @@ def run_evaluate_bridge(options):
             raise
         in_blender = None
     else:
-        in_blender = compare_in_blender(full_body_template(template, face, recipe), blender)
+        in_blender = compare_in_blender(template, blender)
     print(format_bridge_report(f"{recipe.face_name} on {recipe.body_name}", *figures, in_blender))
 
 

@@ -48,6 +48,12 @@ def pick_device(name):
     return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 
+def add_blender_choice(command):
+    command.add_argument(
+        "--blender", metavar="EXE", help="the Blender to use (default: the bpy module, or blender on the PATH)"
+    )
+
+
 def add_capture_settings(command):
     from .camera import DEFAULT_FOV
 

@@ -8,9 +8,10 @@ from bpy_extras.io_utils import ImportHelper
 from .. import pair as pairs
 from ..contract.bridge import BridgeError
 from .polls import in_mode, is_model, is_of_pair
+from .reporting import ReportsErrors, select_only
 
 
-class FULLBODY_OT_open_bridge_kit(bpy.types.Operator, ImportHelper):
+class FULLBODY_OT_open_bridge_kit(ReportsErrors, bpy.types.Operator, ImportHelper):
     """Open a body and a face model, with suggested boundaries, to join them"""
 
     bl_idname = "fullbody.open_bridge_kit"
@@ -24,20 +25,13 @@ class FULLBODY_OT_open_bridge_kit(bpy.types.Operator, ImportHelper):
     def poll(cls, context):
         return in_mode(cls, context, "OBJECT", "Switch to Object Mode to open a bridge kit")
 
-    def execute(self, context):
-        try:
-            body, face = pairs.open_pair(bpy.path.abspath(self.filepath), context.scene)
-        except BridgeError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        for item in context.view_layer.objects:
-            item.select_set(item == face)
-        context.view_layer.objects.active = face
+    def act(self, context):
+        body, face = pairs.open_pair(bpy.path.abspath(self.filepath), context.scene)
+        select_only(face, context.view_layer)
         self.report({"INFO"}, f"Opened {body.name} and {face.name}")
-        return {"FINISHED"}
 
 
-class FULLBODY_OT_set_boundary(bpy.types.Operator):
+class FULLBODY_OT_set_boundary(ReportsErrors, bpy.types.Operator):
     """Take the selected edges, one closed loop, as the boundary of this body or face"""
 
     bl_idname = "fullbody.set_boundary"
@@ -48,22 +42,15 @@ class FULLBODY_OT_set_boundary(bpy.types.Operator):
     def poll(cls, context):
         return is_model(cls, context) and in_mode(cls, context, "EDIT_MESH", "Select the loop in Edit Mode")
 
-    def execute(self, context):
+    def act(self, context):
         item = context.object
-        try:
-            _check_only(item, context)
-            loop = pairs.selected_loop(item)
-            pairs.check_boundary(item, loop)
-            faint = pairs.left_out(pairs.load_kit(pairs.pair_of(item)), item[pairs.ROLE_PROPERTY], loop)
-        except BridgeError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        pairs.keep_boundary(item, loop, faint)
+        _check_only(item, context)
+        loop = pairs.selected_loop(item)
+        pairs.set_boundary(item, loop, pairs.load_kit(pairs.pair_of(item)))
         self.report({"INFO"}, f"The boundary of {item.name} has {len(loop)} vertices")
-        return {"FINISHED"}
 
 
-class FULLBODY_OT_show_boundary(bpy.types.Operator):
+class FULLBODY_OT_show_boundary(ReportsErrors, bpy.types.Operator):
     """Select the boundary that this body or face has"""
 
     bl_idname = "fullbody.show_boundary"
@@ -74,18 +61,13 @@ class FULLBODY_OT_show_boundary(bpy.types.Operator):
     def poll(cls, context):
         return is_model(cls, context) and in_mode(cls, context, "EDIT_MESH", "Boundaries are selected in Edit Mode")
 
-    def execute(self, context):
-        try:
-            loop = pairs.boundary_of(context.object)
-            pairs.check_boundary(context.object, loop)
-            pairs.select_boundary(context.object, loop)
-        except BridgeError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        return {"FINISHED"}
+    def act(self, context):
+        loop = pairs.boundary_of(context.object)
+        pairs.check_boundary(context.object, loop)
+        pairs.select_boundary(context.object, loop)
 
 
-class FULLBODY_OT_suggest_boundary(bpy.types.Operator):
+class FULLBODY_OT_suggest_boundary(ReportsErrors, bpy.types.Operator):
     """Go back to the boundary that the kit suggests for this body or face"""
 
     bl_idname = "fullbody.suggest_boundary"
@@ -96,22 +78,13 @@ class FULLBODY_OT_suggest_boundary(bpy.types.Operator):
     def poll(cls, context):
         return is_model(cls, context)
 
-    def execute(self, context):
+    def act(self, context):
         item = context.object
-        try:
-            kit = pairs.load_kit(pairs.pair_of(item))
-            role = item[pairs.ROLE_PROPERTY]
-            loop = getattr(kit.suggestion, f"{role}_boundary")
-            pairs.check_boundary(item, loop)
-            faint = pairs.left_out(kit, role, loop)
-        except BridgeError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        pairs.keep_boundary(item, loop, faint)
-        return {"FINISHED"}
+        kit = pairs.load_kit(pairs.pair_of(item))
+        pairs.set_boundary(item, getattr(kit.suggestion, f"{item[pairs.ROLE_PROPERTY]}_boundary"), kit)
 
 
-class FULLBODY_OT_align_face(bpy.types.Operator):
+class FULLBODY_OT_align_face(ReportsErrors, bpy.types.Operator):
     """Put the face back where the points of the face mesh say it belongs"""
 
     bl_idname = "fullbody.align_face"
@@ -124,16 +97,9 @@ class FULLBODY_OT_align_face(bpy.types.Operator):
             return False
         return is_of_pair(cls, context)
 
-    def execute(self, context):
+    def act(self, context):
         pair = pairs.pair_of(context.object)
-        try:
-            kit = pairs.load_kit(pair)
-            body, face = pairs.body_and_face(pair)
-        except BridgeError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        pairs.align_face(body, face, kit.suggestion)
-        return {"FINISHED"}
+        pairs.align_face(*pairs.body_and_face(pair), pairs.load_kit(pair).suggestion)
 
 
 def _check_only(item, context):

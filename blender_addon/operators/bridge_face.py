@@ -14,12 +14,12 @@ from ..character import build_character, check_template
 from ..character_asset import write_asset
 from ..contract.bridge import BridgeError, BridgeRecipe
 from ..contract.full_body import full_body_template
-from ..contract.npz_file import FileError
 from ..whole_files import whole_files
 from .polls import in_mode, is_bridged, is_of_pair
+from .reporting import ReportsErrors, select_only
 
 
-class FULLBODY_OT_bridge_face(bpy.types.Operator):
+class FULLBODY_OT_bridge_face(ReportsErrors, bpy.types.Operator):
     """Close the gap between the two boundaries and build the character of body and face"""
 
     bl_idname = "fullbody.bridge_face"
@@ -30,27 +30,19 @@ class FULLBODY_OT_bridge_face(bpy.types.Operator):
     def poll(cls, context):
         return in_mode(cls, context, "OBJECT", "Switch to Object Mode") and is_of_pair(cls, context)
 
-    def execute(self, context):
+    def act(self, context):
         pair = pairs.pair_of(context.object)
-        try:
-            kit = pairs.load_kit(pair)
-            recipe = bridge_recipe(kit, pairs.annotated_recipe(kit, *pairs.body_and_face(pair)))
-            template = full_body_template(kit.body, kit.face, recipe)
-            check_template(template, ())
-        except FileError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        armature = _build(pair, recipe, template, context)
-        for item in context.view_layer.objects:
-            item.select_set(item == armature)
-        context.view_layer.objects.active = armature
+        kit = pairs.load_kit(pair)
+        recipe = bridge_recipe(kit, pairs.annotated_recipe(kit, *pairs.body_and_face(pair)))
+        template = full_body_template(kit.body, kit.face, recipe)
+        check_template(template, ())
+        select_only(_build(pair, recipe, template, context), context.view_layer)
         if len(recipe.strip) and (count := crossings_with_models(kit, recipe)):
             self.report({"WARNING"}, f"The bridge passes through the body or the face in {count} places: look at it closely")
         self.report({"INFO"}, f"Bridged with {len(recipe.strip)} triangles, {len(template.vertices)} vertices in all")
-        return {"FINISHED"}
 
 
-class FULLBODY_OT_edit_boundaries(bpy.types.Operator):
+class FULLBODY_OT_edit_boundaries(ReportsErrors, bpy.types.Operator):
     """Hide the character and show the body and the face that it was bridged from"""
 
     bl_idname = "fullbody.edit_boundaries"
@@ -61,22 +53,15 @@ class FULLBODY_OT_edit_boundaries(bpy.types.Operator):
     def poll(cls, context):
         return in_mode(cls, context, "OBJECT", "Switch to Object Mode") and is_bridged(cls, context)
 
-    def execute(self, context):
+    def act(self, context):
         pair = pairs.pair_of(context.object)
-        try:
-            _, face = pairs.body_and_face(pair)
-        except BridgeError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+        _, face = pairs.body_and_face(pair)
         pairs.show(pairs.bridged_character(pair), context.view_layer, False)
         pairs.show(pair, context.view_layer, True)
-        for item in context.view_layer.objects:
-            item.select_set(item == face)
-        context.view_layer.objects.active = face
-        return {"FINISHED"}
+        select_only(face, context.view_layer)
 
 
-class FULLBODY_OT_save_bridge(bpy.types.Operator, ExportHelper):
+class FULLBODY_OT_save_bridge(ReportsErrors, bpy.types.Operator, ExportHelper):
     """Save the bridge, and the character as a template and as an asset"""
 
     bl_idname = "fullbody.save_bridge"
@@ -110,18 +95,12 @@ class FULLBODY_OT_save_bridge(bpy.types.Operator, ExportHelper):
         context.window_manager.fileselect_add(self)
         return {"RUNNING_MODAL"}
 
-    def execute(self, context):
-        pair = pairs.pair_of(context.object)
+    def act(self, context):
         try:
-            written = self._save(pair, Path(bpy.path.abspath(self.filepath)))
-        except FileError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+            written = self._save(pairs.pair_of(context.object), Path(bpy.path.abspath(self.filepath)))
         except OSError as error:
-            self.report({"ERROR"}, f"Cannot write {error.filename2 or error.filename}: {error.strerror}.")
-            return {"CANCELLED"}
+            raise BridgeError(f"Cannot write {error.filename2 or error.filename}: {error.strerror}.") from error
         self.report({"INFO"}, f"Saved {', '.join(dict.fromkeys(path.name for path in written))}")
-        return {"FINISHED"}
 
     def _save(self, pair, path):
         """Writes all that is wanted, or nothing; returns the paths. Raises `FileError` or `OSError`."""

@@ -7,14 +7,14 @@ import bpy
 from bpy.props import BoolProperty, StringProperty
 from bpy_extras.io_utils import ImportHelper
 
-from ..contract.npz_file import FileError
 from ..importer import import_capture, load_capture, source_video
 from ..keyframes import Timing, scene_fps, set_scene_fps
+from .reporting import ReportsErrors, select_only
 
 DEFAULT_TEMPLATE = Path(__file__).parent.parent / "assets" / "open_character.npz"
 
 
-class FULLBODY_OT_import_capture(bpy.types.Operator, ImportHelper):
+class FULLBODY_OT_import_capture(ReportsErrors, bpy.types.Operator, ImportHelper):
     """Build the captured person as an animated character from a capture file"""
 
     bl_idname = "fullbody.import_capture"
@@ -69,14 +69,10 @@ class FULLBODY_OT_import_capture(bpy.types.Operator, ImportHelper):
         row.active = self.add_camera
         row.prop(self, "video_path")
 
-    def execute(self, context):
+    def act(self, context):
         clip_path = bpy.path.abspath(self.filepath)
         template_path = bpy.path.abspath(self.template_path) or str(DEFAULT_TEMPLATE)
-        try:
-            clip, template = load_capture(clip_path, template_path)
-        except FileError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+        clip, template = load_capture(clip_path, template_path)
         scene = context.scene
         if self.set_scene_fps:
             set_scene_fps(scene, clip)
@@ -91,17 +87,10 @@ class FULLBODY_OT_import_capture(bpy.types.Operator, ImportHelper):
             add_camera=self.add_camera,
             video=bpy.path.abspath(self.video_path) or source_video(clip, clip_path),
         )
-        _select_only(imported.character.armature, context.view_layer)
+        select_only(imported.character.armature, context.view_layer)
         for warning in imported.warnings:
             self.report({"WARNING"}, warning)
         self.report({"INFO"}, f"Imported {clip.frame_count} captured frames, {clip.duration:.2f} s")
-        return {"FINISHED"}
-
-
-def _select_only(selected, view_layer):
-    for scene_object in view_layer.objects:
-        scene_object.select_set(scene_object == selected)
-    view_layer.objects.active = selected
 
 
 def _draw_menu_entry(menu, context):

@@ -24,6 +24,7 @@ RECIPE_FORMAT, RECIPE_VERSION = "fullbody-bridge", 1
 KIT_FORMAT, KIT_VERSION = "fullbody-bridge-kit", 1
 
 _ROTATION_ERROR = 1e-4
+_SAME_PLACE = 1e-4  # m; float16 and float32 files of one surface differ by less
 _KIT_SCHEMA = {"body_points": ("f", (MESH_POINTS, 3)), "has_body_points": ("b", (MESH_POINTS,)), "meta": ("U", ())}
 
 
@@ -84,6 +85,11 @@ class BridgeRecipe:
     def turn(self, directions):
         """Displacements [..., 3] m of the face model in the body's rest frame."""
         return self.scale * (np.asarray(directions) @ self.rotation.T.astype(np.asarray(directions).dtype))
+
+    def lies_on(self, body_vertices, face_vertices):
+        """Whether a sewn face's edge does lie on the body's, at vertices [V, 3] and, of the face model, [W, 3] m."""
+        ends = np.asarray(body_vertices, float)[self.body_boundary[self.sewn]].mean(1)
+        return bool(np.abs(ends - self.place(face_vertices[self.face_boundary])).max() < _SAME_PLACE)
 
     def check(self, body_faces, body_count, face_faces, face_count):
         """Raises `BridgeError` unless these are the surfaces that the recipe was made for, and it is sound on them."""

@@ -30,7 +30,6 @@ over a shorter way the throat would fold."""
 FAIR_BAND = 0.025
 """m, along the body's surface, from its boundary to where it is as it was."""
 
-_SAME_PLACE = 1e-4  # m; float16 and float32 files of one surface differ by less
 _OF_HEAD = 0.5  # a vertex of more weight than this hangs on the head
 
 
@@ -41,10 +40,10 @@ def full_body_template(body, face, recipe):
     bridged yet, the gap stays open. Raises `BridgeError`.
     """
     recipe.check(body.faces, len(body.vertices), face.faces, len(face.mean))
+    if len(recipe.sewn) and not recipe.lies_on(body.vertices, face.mean):
+        raise BridgeError("The face's edge does not lie on the body's, so it cannot be sewn in: bridge the two.")
     meta = _describe(body, face)
     face, removed = placed_face(face, recipe), removed_faces(body, recipe)
-    if len(recipe.sewn):
-        _check_edge(body, face, recipe)
     joined = JoinedMesh(body, removed, face, recipe)
     vertices = _vertices(body, face, joined, recipe)
     carried, carry = _carried(vertices, face, joined)
@@ -165,12 +164,6 @@ def _nearest_distance(vertices, chosen, faces):
     places, which = np.unique(chosen, return_inverse=True)
     blocks = np.array_split(places, 1 + len(places) // 512)
     return np.concatenate([distances(vertices[block], vertices[others]).min(1) for block in blocks])[which]
-
-
-def _check_edge(body, face, recipe):
-    places = body.vertices[recipe.body_boundary[recipe.sewn]].astype(float).mean(1)
-    if np.abs(places - face.mean[face.boundary]).max() > _SAME_PLACE:
-        raise BridgeError("The face's edge does not lie on the body's, so it cannot be sewn in: bridge the two.")
 
 
 # How the whole moves.

@@ -11,7 +11,7 @@ from ..addon_package import stage_addon
 from ..blender_process import run_in_blender
 from ..contract.character import CharacterTemplate
 from ..contract.frames import axis_angle_to_matrix, forward_kinematics
-from ..contract.full_body import full_body_template, kept_face_vertices, placed_face, removed_faces
+from ..contract.full_body import kept_face_vertices, placed_face, removed_faces
 from ..contract.joined_mesh import JoinedMesh
 from ..contract.npz_file import read_npz, write_npz
 from ..contract.skeleton import JOINT_INDEX
@@ -104,9 +104,11 @@ class MotionFigures:
     rigidity: float
 
 
-def evaluate_bridge(body, face, recipe, count=200, seed=0):
-    """(`SeamFigures`, `MotionFigures`) of the character that a bridged recipe makes of a body (`CharacterTemplate`) and a face."""
-    template = full_body_template(body, face, recipe)
+def evaluate_bridge(body, face, recipe, template, count=200, seed=0):
+    """(`SeamFigures`, `MotionFigures`) of the character that a bridged recipe makes of a body (`CharacterTemplate`) and a face.
+
+    template: that character.
+    """
     seam = find_seam(body, face, recipe, template)
     return measure_seam(body, face, recipe, seam), measure_motion(template, seam, body, count, seed)
 

@@ -49,12 +49,7 @@ def fits(recipe, body_template, face):
         return False
     if recipe.face_fingerprint != fingerprint(face.faces, len(face.mean)):
         return False
-    return not len(recipe.sewn) or _lies_on(recipe, body_template, face)
-
-
-def _lies_on(recipe, body_template, face):
-    ends = np.asarray(body_template.vertices, float)[recipe.body_boundary[recipe.sewn]].mean(1)
-    return bool(np.abs(ends - recipe.place(face.mean[recipe.face_boundary])).max() < _SAME_PLACE)
+    return not len(recipe.sewn) or recipe.lies_on(body_template.vertices, face.mean)
 
 
 def recipe_for(body_file, face, blender=None, chosen=None):
@@ -138,7 +133,7 @@ def body_mesh_points(body_file, body_template):
     """
     open_face = load_face("open")
     try:
-        if _lies_on(sewn_recipe(body_template, open_face), body_template, open_face):
+        if sewn_recipe(body_template, open_face).lies_on(body_template.vertices, open_face.mean):
             return np.asarray(open_face.mesh_points.mean, float), True
     except BridgeError:
         pass  # the open face was not cut from this body
