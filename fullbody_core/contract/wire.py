@@ -176,7 +176,7 @@ def encode_frame(frame, stream):
 def decode_json(payload):
     """A JSON payload as a dict. Raises `WireError`."""
     try:
-        values = json.loads(payload.decode())
+        values = json.loads(payload.decode(), parse_constant=_refuse_constant)
     except (UnicodeDecodeError, ValueError, RecursionError) as error:
         raise WireError("A message that should be JSON is not.") from error
     if not isinstance(values, dict):
@@ -299,7 +299,8 @@ def check_hello(values, token):
     """Raises `WireError` unless a HELLO is of this protocol and has the token. Comparing takes the same time for any token."""
     check_protocol(values)
     given = values.get("token")
-    if not isinstance(given, str) or not hmac.compare_digest(given.encode(), token.encode()):
+    # ASCII, as tokens are: other text could not be encoded, or not be compared.
+    if not isinstance(given, str) or not given.isascii() or not hmac.compare_digest(given, token):
         raise WireError("The token is wrong: this core belongs to another program.")
 
 
@@ -345,6 +346,10 @@ def _arrays(payload, head, shapes, kind, what):
         raise WireError(f"A {what} holds numbers that are not finite.")
     parts = np.split(numbers, np.cumsum(counts)[:-1])
     return {name: part.reshape(shape) for (name, shape), part in zip(shapes.items(), parts)}
+
+
+def _refuse_constant(name):
+    raise ValueError(f"{name} is not JSON")
 
 
 def _is_count(value):
