@@ -84,54 +84,56 @@ def solve_translation(points, pixels, weights, matrix, rounds=4):
     """
     sight = rays(pixels, matrix)
     weights = np.asarray(weights, float)
-    translation = _rough_translation(points, sight, weights > 0)
-    for _ in range(rounds):
-        moved = points + translation[:, None]
-        with np.errstate(invalid="ignore", divide="ignore"):
+    seen = weights > 0
+    translation = _rough_translation(points, sight, seen)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        for _ in range(rounds):
+            moved = points + translation[:, None]
             residual = np.linalg.norm(moved[..., :2] / moved[..., 2:] - sight[..., :2], axis=-1)
-        typical = _masked_median(residual, weights > 0)
-        # Below 1e-6 of the focal length, a thousandth of a pixel, all points agree.
-        typical = np.maximum(typical, 1e-6)[:, None]
-        agreement = np.minimum(1, 2 * typical / np.maximum(np.nan_to_num(residual, nan=1e9), 1e-9))
-        # Without a rough answer nothing disagrees yet.
-        agreement = np.where(np.isfinite(translation).all(1)[:, None], agreement, 1)
-        translation = _weighted_translation(points, sight, weights * agreement**2)
+            # Below 1e-6 of the focal length, a thousandth of a pixel, all points agree.
+            typical = np.maximum(_masked_median(residual, seen), 1e-6)[:, None]
+            agreement = np.minimum(1, 2 * typical / np.where(np.isfinite(residual), np.maximum(residual, 1e-9), 1e9))
+            # Without a rough answer nothing disagrees yet.
+            agreement = np.where(np.isfinite(translation).all(1)[:, None], agreement, 1)
+            translation = _weighted_translation(points, sight, weights * agreement**2)
     return translation
 
 
 def _rough_translation(points, sight, seen):
     """Translations [T, 3] m by medians, as if all points were equally far: wrong points do not move it, however wrong."""
-    (middle, spread), (sight_middle, sight_spread) = (_middle_and_spread(flat[..., :2], seen) for flat in (points, sight))
+    flat = np.stack([points[..., :2], sight[..., :2]], 1)  # [T, 2, N, 2]
+    middle = _masked_median(flat.swapaxes(2, 3), seen[:, None, None])
+    spread = _masked_median(np.linalg.norm(flat - middle[:, :, None], axis=-1), seen[:, None])
     with np.errstate(invalid="ignore", divide="ignore"):
-        depth = (spread / sight_spread)[:, None]
-        return np.concatenate([sight_middle * depth - middle, depth], -1)
-
-
-def _middle_and_spread(flat, seen):
-    """Median place [T, 2] of points [T, N, 2] and their median distance [T] from it."""
-    middle = np.stack([_masked_median(flat[..., axis], seen) for axis in range(2)], -1)
-    return middle, _masked_median(np.linalg.norm(flat - middle[:, None], axis=-1), seen)
+        depth = spread[:, :1] / spread[:, 1:]
+        return np.concatenate([middle[:, 1] * depth - middle[:, 0], depth], -1)
 
 
 def _weighted_translation(points, sight, weights):
-    """One least-squares solution of the equations in `solve_translation`, by 3 x 3 normal equations."""
-    x, y = sight[..., 0], sight[..., 1]
-    zero, one = np.zeros_like(x), np.ones_like(x)
-    rows = np.stack([np.stack([one, zero, -x], -1), np.stack([zero, one, -y], -1)], -2)  # [T, N, 2, 3]
-    right = -np.einsum("tnij,tnj->tni", rows, points)
-    normal = np.einsum("tn,tnij,tnik->tjk", weights, rows, rows)
-    projected = np.einsum("tn,tnij,tni->tj", weights, rows, right)
-    solvable = ((weights > 0).sum(1) >= 2) & (np.linalg.cond(normal + 1e-300 * np.eye(3)) < 1e12)
-    translation = np.full((len(points), 3), np.nan)
-    translation[solvable] = np.linalg.solve(normal[solvable], projected[solvable][..., None])[..., 0]
-    return translation
+    """The least-squares solution of the equations in `solve_translation`.
+
+    With t_xy - (x, y) t_z known for every point it is a line's: the slope from how both vary about their middles, then the rest.
+    """
+    flat = sight[..., :2]
+    known = flat * points[..., 2:] - points[..., :2]
+    share = (weights / np.maximum(weights.sum(1, keepdims=True), 1e-300))[:, None]  # [T, 1, N]
+    middle, known_middle = (share @ flat)[:, 0], (share @ known)[:, 0]
+    about = flat - middle[:, None]
+    varies, together = (share @ (about**2)).sum((1, 2)), (share @ (about * known)).sum((1, 2))
+    # Points that all but coincide in the picture say nothing of depth.
+    solvable = ((weights > 0).sum(1) >= 2) & (varies > 1e-12 * (1 + (middle**2).sum(1)))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        depth = np.where(solvable, -together / varies, np.nan)[:, None]
+    return np.concatenate([known_middle + middle * depth, depth], 1)
 
 
 def _masked_median(values, mask):
-    values = np.where(mask & np.isfinite(values), values, np.nan)
-    empty = np.isnan(values).all(1)
-    values[empty] = 0
-    return np.nanmedian(values, axis=1)
+    """Median [...] of values [..., N] where they are finite and in the mask [..., N]; 0 without any."""
+    known = mask & np.isfinite(values)
+    ordered = np.sort(np.where(known, values, np.inf), axis=-1).reshape(-1, values.shape[-1])
+    count, rows = known.sum(-1).ravel(), np.arange(len(ordered))
+    low, high = ordered[rows, np.maximum(count - 1, 0) // 2], ordered[rows, np.minimum(count // 2, values.shape[-1] - 1)]
+    return np.where(count > 0, (low + high) / 2, 0.0).reshape(values.shape[:-1])
 
 
 def camera_pitch(up):

@@ -1,16 +1,24 @@
 """Rotations built from directions. Numpy, any leading batch shape; matrices act on column vectors; radians."""
 
 import numpy as np
-import roma
-import torch
 
-from .contract.frames import axis_angle_to_matrix, matrix_to_axis_angle, matrix_to_quaternion
+from .contract.frames import axis_angle_to_matrix, cross, matrix_to_axis_angle, matrix_to_quaternion
+
+_SHORTEST = 1e-9
+"""Vectors below half of this have no direction."""
+
+_IDENTITY = np.eye(3)
 
 
 def unit(vector):
     """Vectors [..., 3] at length one; a zero vector stays zero."""
     vector = np.asarray(vector, float)
-    return vector / np.maximum(np.linalg.norm(vector, axis=-1, keepdims=True), 1e-9)
+    return vector / np.maximum(_length(vector), _SHORTEST)
+
+
+def _length(vector):
+    """Lengths [..., 1] of float vectors [..., 3]: numpy's norm without its overhead."""
+    return np.sqrt(np.add.reduce(vector * vector, -1, keepdims=True))
 
 
 def rotate(matrix, vector):
@@ -20,13 +28,13 @@ def rotate(matrix, vector):
 
 def transpose(matrix):
     """Inverse of rotation matrices [..., 3, 3]."""
-    return np.swapaxes(matrix, -1, -2)
+    return matrix.swapaxes(-1, -2)
 
 
 def perpendicular(vector):
     """Some unit vector at a right angle to each vector [..., 3]: the crossing with the axis it lies least along."""
     axis = np.eye(3)[np.argmin(np.abs(vector), axis=-1)]
-    return unit(np.cross(vector, axis))
+    return unit(cross(vector, axis))
 
 
 def shortest_arc(source, target):
@@ -35,14 +43,17 @@ def shortest_arc(source, target):
     For opposite directions, where the axis is not defined, any axis at a right angle is used; a direction of length zero turns
     nothing.
     """
-    source, target = np.broadcast_arrays(unit(source), unit(target))
-    source = np.where(np.linalg.norm(source, axis=-1, keepdims=True) < 0.5, target, source)
-    cosine = np.sum(source * target, -1)
+    source, target = np.asarray(source, float), unit(target)
+    length = _length(source)
+    source = source / np.maximum(length, _SHORTEST)
+    if (nowhere := length < _SHORTEST / 2).any():
+        source = np.where(nowhere, target, source)
     half = source + target
+    opposite = np.add.reduce(source * target, -1, keepdims=True) < -1 + 1e-9
+    half = np.where(opposite, perpendicular(source), unit(half)) if opposite.any() else unit(half)
     # Two reflections, first across the half-way plane: exact for every angle below pi.
-    half = np.where(cosine[..., None] < -1 + 1e-9, perpendicular(source), unit(half))
-    half_turn = 2 * half[..., :, None] * half[..., None, :] - np.eye(3)
-    reflect_source = 2 * source[..., :, None] * source[..., None, :] - np.eye(3)
+    half_turn = 2 * half[..., :, None] * half[..., None, :] - _IDENTITY
+    reflect_source = 2 * source[..., :, None] * source[..., None, :] - _IDENTITY
     return half_turn @ reflect_source
 
 
@@ -58,11 +69,18 @@ def axes_rotation(rest_primary, rest_secondary, primary, secondary):
 
 
 def _frame(primary, secondary):
-    x = unit(primary)
-    x = np.where(np.linalg.norm(x, axis=-1, keepdims=True) < 0.5, np.eye(3)[0], x)
-    z = np.cross(x, secondary)
-    z = np.where(np.linalg.norm(z, axis=-1, keepdims=True) < 1e-9, perpendicular(x), unit(z))
-    return np.stack(np.broadcast_arrays(x, np.cross(z, x), z), -1)
+    length = _length(primary)
+    x = primary / np.maximum(length, _SHORTEST)
+    if (nowhere := length < _SHORTEST / 2).any():
+        x = np.where(nowhere, _IDENTITY[0], x)
+    z = cross(x, secondary)
+    length = _length(z)
+    z = z / np.maximum(length, _SHORTEST)
+    if (parallel := length < _SHORTEST).any():
+        z = np.where(parallel, perpendicular(x), z)
+    frame = np.empty(z.shape + (3,))
+    frame[..., 0], frame[..., 1], frame[..., 2] = x, cross(z, x), z
+    return frame
 
 
 def nearest_rotation(rest, points):
@@ -71,13 +89,18 @@ def nearest_rotation(rest, points):
     Least squares (Kabsch 1976). What the points leave open is arbitrary.
     """
     rest, points = rest - rest.mean(-2, keepdims=True), points - points.mean(-2, keepdims=True)
-    return roma.special_procrustes(torch.as_tensor(transpose(points) @ rest)).numpy()
+    covariance = transpose(points) @ rest
+    # Points that are no numbers leave everything open.
+    known = np.isfinite(covariance).all((-2, -1), keepdims=True)
+    left, _, right = np.linalg.svd(np.where(known, covariance, np.eye(3)))
+    left[..., 2] *= np.sign(np.linalg.det(left) * np.linalg.det(right))[..., None]
+    return left @ right
 
 
 def twist_angle(rotation, axis):
-    """Angle about `axis` [3] in the swing-twist decomposition rotation = swing @ twist, in [-pi, pi)."""
+    """Angle about `axis` [..., 3] in the swing-twist decomposition rotation = swing @ twist, in [-pi, pi)."""
     quaternion = matrix_to_quaternion(rotation)
-    along = quaternion[..., 1:] @ unit(axis)
+    along = np.sum(quaternion[..., 1:] * unit(axis), -1)
     angle = 2 * np.arctan2(along, quaternion[..., 0])
     return np.mod(angle + np.pi, 2 * np.pi) - np.pi
 
@@ -93,10 +116,15 @@ def fraction_of(rotation, fraction):
 
 
 def limit_angle(rotation, largest):
-    """The same turn, stopped at `largest` radians."""
-    turn = matrix_to_axis_angle(rotation)
-    angle = np.linalg.norm(turn, axis=-1, keepdims=True)
-    return axis_angle_to_matrix(turn * np.minimum(1, largest / np.maximum(angle, 1e-300)))
+    """The same turn, stopped at `largest` radians (no more than pi)."""
+    # A turn by an angle has the trace 1 + 2 cos(angle).
+    beyond = np.trace(rotation, axis1=-2, axis2=-1) < 1 + 2 * np.cos(largest)
+    if not beyond.any():
+        return rotation
+    turn = matrix_to_axis_angle(rotation[beyond])
+    limited = np.array(rotation, float)
+    limited[beyond] = axis_angle_to_matrix(unit(turn) * largest)
+    return limited
 
 
 def blend_directions(seen, default, weight):

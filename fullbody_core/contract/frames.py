@@ -7,8 +7,10 @@ Right-handed frames, metres:
           faces -y, which is Blender's front view.
 
 Rotations are matrices [..., 3, 3] acting on column vectors; axis-angle is [..., 3] in radians; quaternions are WXYZ.
-Numpy only, any leading batch shape, float64 results.
+Numpy only, any leading batch shape, float64 results. A live link calls these on single frames, so they make few numpy calls.
 """
+
+from functools import lru_cache
 
 import numpy as np
 
@@ -25,22 +27,49 @@ MIRROR = np.diag([-1.0, 1, 1])
 """What a looking glass across x shows: of points by itself, of rotations on both sides."""
 
 
+_NEXT, _LAST = np.array([1, 2, 0]), np.array([2, 0, 1])
+
+
+def cross(a, b):
+    """Cross products [..., 3] of vectors [..., 3], a few times faster than numpy's on small arrays."""
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    return a.take(_NEXT, -1) * b.take(_LAST, -1) - a.take(_LAST, -1) * b.take(_NEXT, -1)
+
+
 def skew(vector):
     """Cross-product matrix [..., 3, 3] of vectors [..., 3]."""
-    x, y, z = np.moveaxis(np.asarray(vector, float), -1, 0)
-    zero = np.zeros_like(x)
-    return np.stack([np.stack([zero, -z, y], -1), np.stack([z, zero, -x], -1), np.stack([-y, x, zero], -1)], -2)
+    vector = np.asarray(vector, float)
+    x, y, z = vector[..., 0], vector[..., 1], vector[..., 2]
+    matrix = np.zeros(vector.shape + (3,))
+    matrix[..., 2, 1], matrix[..., 0, 2], matrix[..., 1, 0] = x, y, z
+    matrix[..., 1, 2], matrix[..., 2, 0], matrix[..., 0, 1] = -x, -y, -z
+    return matrix
 
 
 def axis_angle_to_matrix(axis_angle):
     """Rodrigues' formula. Axis-angle [..., 3] rad to matrices [..., 3, 3]; exact to rounding at and near zero."""
     axis_angle = np.asarray(axis_angle, float)
-    angle = np.linalg.norm(axis_angle, axis=-1)[..., None, None]
+    # Divided by next to nothing instead of by zero, so that neither coefficient needs a case of its own.
+    half = np.maximum(np.linalg.norm(axis_angle, axis=-1)[..., None, None] / 2, 1e-300)
     generator = skew(axis_angle)
-    # np.sinc(x) = sin(pi x) / (pi x) is finite at zero, so neither coefficient divides by a small angle.
-    linear = np.sinc(angle / np.pi)
-    quadratic = 0.5 * np.sinc(angle / (2 * np.pi)) ** 2
-    return np.eye(3) + linear * generator + quadratic * (generator @ generator)
+    sinc = np.sin(half) / half
+    return np.eye(3) + sinc * np.cos(half) * generator + 0.5 * sinc**2 * (generator @ generator)
+
+
+def _shepperd_map():
+    """[9, 16]: from a rotation matrix's entries to those of the symmetric matrix 4 q q^T - I of its quaternion q, WXYZ."""
+    rows = [
+        ["+xx+yy+zz", "+zy-yz", "+xz-zx", "+yx-xy"],
+        ["+zy-yz", "+xx-yy-zz", "+yx+xy", "+xz+zx"],
+        ["+xz-zx", "+yx+xy", "-xx+yy-zz", "+zy+yz"],
+        ["+yx-xy", "+xz+zx", "+zy+yz", "-xx-yy+zz"],
+    ]
+    entries = ["xx", "xy", "xz", "yx", "yy", "yz", "zx", "zy", "zz"]
+    terms = [sum(rows, [])[column] for column in range(16)]
+    return np.array([[float(f"+{entry}" in term) - float(f"-{entry}" in term) for term in terms] for entry in entries])
+
+
+_SHEPPERD = _shepperd_map()
 
 
 def matrix_to_quaternion(matrix):
@@ -50,18 +79,11 @@ def matrix_to_quaternion(matrix):
     ill-conditioned.
     """
     matrix = np.asarray(matrix, float)
-    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = np.moveaxis(matrix, (-2, -1), (0, 1))
     # Each row is the quaternion times four times its own component on the diagonal.
-    candidates = [
-        [1 + xx + yy + zz, zy - yz, xz - zx, yx - xy],
-        [zy - yz, 1 + xx - yy - zz, yx + xy, xz + zx],
-        [xz - zx, yx + xy, 1 - xx + yy - zz, zy + yz],
-        [yx - xy, xz + zx, zy + yz, 1 - xx - yy + zz],
-    ]
-    candidates = np.stack([np.stack(row, -1) for row in candidates], -2)
-    best = np.argmax(np.diagonal(candidates, axis1=-2, axis2=-1), -1)
-    quaternion = np.take_along_axis(candidates, best[..., None, None], -2)[..., 0, :]
-    quaternion = quaternion / np.linalg.norm(quaternion, axis=-1, keepdims=True)
+    candidates = (matrix.reshape(-1, 9) @ _SHEPPERD).reshape(-1, 4, 4) + np.eye(4)
+    best = candidates.diagonal(axis1=1, axis2=2).argmax(1)
+    quaternion = candidates[np.arange(len(best)), best].reshape(matrix.shape[:-2] + (4,))
+    quaternion /= np.linalg.norm(quaternion, axis=-1, keepdims=True)
     return np.where(quaternion[..., :1] < 0, -quaternion, quaternion)
 
 
@@ -100,7 +122,7 @@ def multiply_quaternions(a, b):
     """Hamilton product of WXYZ quaternions [..., 4]: rotate by `b`, then by `a`."""
     a, b = np.asarray(a, float), np.asarray(b, float)
     w = a[..., :1] * b[..., :1] - np.sum(a[..., 1:] * b[..., 1:], -1, keepdims=True)
-    vector = a[..., :1] * b[..., 1:] + b[..., :1] * a[..., 1:] + np.cross(a[..., 1:], b[..., 1:])
+    vector = a[..., :1] * b[..., 1:] + b[..., :1] * a[..., 1:] + cross(a[..., 1:], b[..., 1:])
     return np.concatenate([w, vector], -1)
 
 
@@ -137,3 +159,35 @@ def forward_kinematics(rest_joints, rotations, parents):
         orientations.append(orientations[parent] @ rotations[..., joint, :, :])
     shape = np.broadcast_shapes(*(joint.shape for joint in joints))
     return np.stack([np.broadcast_to(joint, shape) for joint in joints], -2), np.stack(orientations, -3)
+
+
+def forward_kinematics_by_level(rest_joints, rotations, parents):
+    """What `forward_kinematics` gives, for all joints of one depth in the tree at once: ten times as fast on single frames."""
+    levels, place = _tree_levels(tuple(parents))
+    parents = np.asarray(parents)
+    rest_joints, rotations = np.asarray(rest_joints, float), np.asarray(rotations, float)
+    offsets = rest_joints - rest_joints.take(np.maximum(parents, 0), -2)
+    offsets[..., parents < 0, :] = rest_joints[..., parents < 0, :]
+    # Each joint as [3, 4]: its turn and its place, first in its parent's axes, then in the root's frame.
+    own = np.empty(np.broadcast_shapes(rotations.shape[:-1], offsets.shape) + (4,))
+    own[..., :3], own[..., 3] = rotations, offsets
+    posed = [own.take(levels[0][0], -3)]
+    for joints, within in levels[1:]:
+        parent = posed[-1].take(within, -3)
+        level = parent[..., :3] @ own.take(joints, -3)
+        level[..., 3] += parent[..., 3]
+        posed.append(level)
+    posed = np.concatenate(posed, -3).take(place, -3)
+    return posed[..., 3], posed[..., :3]
+
+
+@lru_cache
+def _tree_levels(parents):
+    """The joints of each depth of a tree with the places of their parents in the level above, and where each joint comes then."""
+    depth = []
+    for parent in parents:
+        depth.append(0 if parent < 0 else depth[parent] + 1)
+    levels = [np.flatnonzero(np.array(depth) == level) for level in range(max(depth) + 1)]
+    place_in_level = {joint: place for joints in levels for place, joint in enumerate(joints.tolist())}
+    within = [np.array([place_in_level.get(parents[joint], -1) for joint in joints]) for joints in levels]
+    return list(zip(levels, within)), np.argsort(np.concatenate(levels))

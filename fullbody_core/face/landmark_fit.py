@@ -105,11 +105,11 @@ def fit_landmarks(points, confidence, image_size, matrix, timestamps, model, set
     motion = replace(FaceMotion.nobody(model, len(points)), valid=found)
     if not found.any():
         return motion
-    target = _Target.of(points[found], matrix, model, settings)
+    target = FitTarget.of(points[found], matrix, model, settings)
     state, target = _choose_lens(target, model, settings)
     state = _fit_shape(state, target, settings)
     for _ in range(settings.frame_steps):
-        state = _step(state, target, settings, _neighbours(state.expression, timestamps, found))
+        state = take_step(state, target, settings, _neighbours(state.expression, timestamps, found))
     return _to_motion(state, target, motion)
 
 
@@ -129,12 +129,12 @@ def refine(start, points, confidence, image_size, matrix, timestamps, model, set
     )
     if not found.any():
         return motion
-    target = _Target.of(points[found], matrix if start.matrix is None else start.matrix, model, settings)
-    state = _State(motion.shape, start.expression[found], start.rotation[found], start.translation[found])
+    target = FitTarget.of(points[found], matrix if start.matrix is None else start.matrix, model, settings)
+    state = FitState(motion.shape, start.expression[found], start.rotation[found], start.translation[found])
     settings = replace(settings, shape_steps=steps)
     state = _fit_shape(state, target, settings, centre=motion.shape)
     for _ in range(steps):
-        state = _step(state, target, settings, _neighbours(state.expression, timestamps, found))
+        state = take_step(state, target, settings, _neighbours(state.expression, timestamps, found))
     return _to_motion(state, target, motion)
 
 
@@ -147,11 +147,12 @@ def believable(points, confidence, image_size):
 
 
 @dataclass(frozen=True)
-class _Target:
+class FitTarget:
     """What is fitted to what, P points in T frames.
 
     pixels [T, P, 2]; depth [T, P] about the mean, and size [T], in px; weights [T, P], of sum one; mean [P, 3]; basis
-    [P, 3, E + S]: expression, then shape; limits [E, 2] and costs [E] of expressions; steady: which of the P points are STEADY
+    [P, 3, E + S]: expression, then shape; limits [E, 2] and costs [E] of expressions; present [P]: which of the mesh's points
+    they are; steady: which of the P points are STEADY
     """
 
     pixels: np.ndarray
@@ -163,27 +164,49 @@ class _Target:
     limits: np.ndarray
     costs: np.ndarray
     matrix: np.ndarray
+    present: np.ndarray
     steady: np.ndarray
 
     @classmethod
     def of(cls, points, matrix, model, settings):
         present = np.flatnonzero(model.has_mesh_points)
-        weights = _point_weights(points, settings)[:, present]
-        weights = weights / weights.sum(1, keepdims=True)
         places = model.mesh_points
         basis = np.concatenate([places.expression_basis, places.shape_basis])[:, present]
-        depth = points[:, present, 2]
+        nothing = np.zeros((0, len(present)))
         return cls(
-            pixels=points[:, present, :2],
-            depth=depth - (depth * weights).sum(1, keepdims=True),
-            size=np.ptp(points[..., 1], axis=1),
-            weights=weights,
+            pixels=nothing[..., None],
+            depth=nothing,
+            size=nothing,
+            weights=nothing,
             mean=places.mean[present],
             basis=np.ascontiguousarray(basis.transpose(1, 2, 0)),
             limits=np.asarray(model.expression_limits, float),
             costs=np.array([expression_cost(name) for name in model.expression_names]),
             matrix=np.asarray(matrix, float),
+            present=present,
             steady=np.flatnonzero(np.isin(present, STEADY)),
+        ).with_points(points, settings)
+
+    def with_points(self, points, settings):
+        """The same face fitted to other points [T, 478, 3] px."""
+        weights = _point_weights(points, settings)[:, self.present]
+        weights = weights / weights.sum(1, keepdims=True)
+        depth = points[:, self.present, 2]
+        return replace(
+            self,
+            pixels=points[:, self.present, :2],
+            depth=depth - (depth * weights).sum(1, keepdims=True),
+            size=np.ptp(points[..., 1], axis=1),
+            weights=weights,
+        )
+
+    def with_shape(self, shape):
+        """The same with the shape [S] settled: a face without shape components."""
+        size = self.expression_size
+        return replace(
+            self,
+            mean=self.mean + self.basis[..., size:] @ shape,
+            basis=np.ascontiguousarray(self.basis[..., :size], np.float32),
         )
 
     @property
@@ -219,7 +242,7 @@ def _point_weights(points, settings):
 
 
 @dataclass(frozen=True)
-class _State:
+class FitState:
     """The unknowns: shape [S]; expression [T, E]; rotation [T, 3, 3] and translation [T, 3] m, model to camera."""
 
     shape: np.ndarray
@@ -228,7 +251,7 @@ class _State:
     translation: np.ndarray
 
     def take(self, frames):
-        return _State(self.shape, self.expression[frames], self.rotation[frames], self.translation[frames])
+        return FitState(self.shape, self.expression[frames], self.rotation[frames], self.translation[frames])
 
     def turned(self, target):
         """The points [T, P, 3] m in camera axes, before the translation."""
@@ -248,7 +271,7 @@ def _start(target, model):
         rotation[frame], translation[frame] = solve_pose(
             target.mean[target.steady], target.pixels[frame, target.steady], target.matrix
         )
-    return _State(np.zeros(model.shape_size), np.zeros((count, model.expression_size)), rotation, translation)
+    return FitState(np.zeros(model.shape_size), np.zeros((count, model.expression_size)), rotation, translation)
 
 
 def solve_pose(places, pixels, matrix, tolerance=0.04):
@@ -295,10 +318,10 @@ def _fit_shape(state, target, settings, centre=None):
         # First who it is, as far as a face at rest can say; then what it does.
         at_rest = centre is None and step < 2
         drawn_to = np.zeros(len(state.shape)) if centre is None else centre
-        some = _step(some, chosen, settings, None, drawn_to, move_expression=not at_rest)
+        some = take_step(some, chosen, settings, None, drawn_to, move_expression=not at_rest)
     expression, rotation, translation = state.expression.copy(), state.rotation.copy(), state.translation.copy()
     expression[frames], rotation[frames], translation[frames] = some.expression, some.rotation, some.translation
-    return _State(some.shape, expression, rotation, translation)
+    return FitState(some.shape, expression, rotation, translation)
 
 
 def _choose_lens(target, model, settings):
@@ -333,13 +356,13 @@ def _cost(state, target, settings):
 
 def _shape_frames(state, target, settings):
     """Evenly spread frames, of those in which the face looks about at the camera if there are any."""
-    frontal = np.flatnonzero(_view_angle(state, target) < np.radians(40))
+    frontal = np.flatnonzero(view_angle(state, target) < np.radians(40))
     if not len(frontal):
         frontal = np.arange(len(state.expression))
     return frontal[np.unique(np.linspace(0, len(frontal) - 1, settings.shape_frames).astype(int))]
 
 
-def _view_angle(state, target):
+def view_angle(state, target):
     """Angle [T] rad between where the face looks and the line to the camera."""
     middle = target.mean.mean(0)
     sight = (state.rotation @ middle) + state.translation
@@ -365,8 +388,11 @@ def _neighbours(expression, timestamps, found):
     return total / np.maximum(count, 1e-9)[:, None], count / 2
 
 
-def _step(state, target, settings, neighbours=None, centre=None, move_expression=True):
-    """One Gauss-Newton step of pose and expression, and of the shape towards `centre` [S] where that is given."""
+def take_step(state, target, settings, neighbours=None, centre=None, move_expression=True):
+    """One Gauss-Newton step of pose and expression, and of the shape towards `centre` [S] where that is given.
+
+    neighbours: what `_neighbours` gives, expressions [T, E] that a frame's is drawn to and how much they count [T].
+    """
     normal, right = _equations(state, target, settings, with_shape=centre is not None)
     size = target.expression_size
     normal, right, pose_map, pose_right = _eliminate(normal, right, 6)
@@ -387,7 +413,7 @@ def _step(state, target, settings, neighbours=None, centre=None, move_expression
         change[:, :size] = new - expression
         expression = new
     move = pose_right - np.einsum("tpo,to->tp", pose_map, change)
-    return _moved(_State(shape, expression, state.rotation, state.translation), target, move)
+    return _moved(FitState(shape, expression, state.rotation, state.translation), target, move)
 
 
 def _equations(state, target, settings, with_shape):
@@ -487,6 +513,8 @@ def _bounded_sparse(normal, right, start, limits, sparsity, sweeps=12):
 
     Coordinate descent, each coordinate of all T frames in one go: normal [T, E, E], right and start [T, E].
     """
+    if len(normal) == 1:
+        return _bounded_sparse_one(normal[0], right[0], start[0], limits, sparsity, sweeps)[None]
     by_column = np.ascontiguousarray(np.moveaxis(normal, 2, 0))  # [E, T, E]
     values, gradient = start.copy(), right.copy()
     for _ in range(sweeps):
@@ -499,6 +527,29 @@ def _bounded_sparse(normal, right, start, limits, sparsity, sweeps=12):
             gradient -= column * (new - values[:, index])[:, None]
             values[:, index] = new
     return values
+
+
+def _bounded_sparse_one(normal, right, start, limits, sparsity, sweeps):
+    """`_bounded_sparse` of a single frame, several times as fast: most coefficients rest, and a resting one takes no array's work.
+
+    It ends early where a sweep moves nothing by more than a millionth.
+    """
+    columns, gradient = list(normal.T), right.copy()
+    values, own = start.tolist(), np.maximum(normal.diagonal(), 1e-12).tolist()
+    bounds, sparsity = limits.tolist(), sparsity.tolist()
+    for _ in range(sweeps):
+        largest = 0.0
+        for index, value in enumerate(values):
+            wanted = value + gradient.item(index) / own[index]
+            shrunk = max(abs(wanted) - sparsity[index] / own[index], 0.0)
+            low, high = bounds[index]
+            new = min(max(shrunk if wanted > 0 else -shrunk, low), high)
+            if new != value:
+                gradient -= columns[index] * (new - value)
+                values[index], largest = new, max(largest, abs(new - value))
+        if largest < 1e-6:
+            break
+    return np.array(values)
 
 
 def _moved(state, target, move):
@@ -523,7 +574,7 @@ def _to_motion(state, target, motion):
         state.rotation,
         state.translation,
     )
-    bad = (_view_angle(state, target) > np.radians(LARGEST_ANGLE)) | (_misfit(state, target) > WORST_MISFIT)
+    bad = (view_angle(state, target) > np.radians(LARGEST_ANGLE)) | (misfit(state, target) > WORST_MISFIT)
     bad |= ~np.isfinite(state.translation).all(1)
     lost = found[bad]
     motion.valid[lost] = False
@@ -531,7 +582,7 @@ def _to_motion(state, target, motion):
     return motion
 
 
-def _misfit(state, target):
+def misfit(state, target):
     """Median distance [T] between fitted and found points, in heights of the face."""
     camera = state.turned(target) + state.translation[:, None]
     pixels = camera[..., :2] / np.maximum(camera[..., 2:], 1e-3) * target.matrix[[0, 1], [0, 1]] + target.matrix[:2, 2]

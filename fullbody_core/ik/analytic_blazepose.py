@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..contract.skeleton import JOINT_INDEX, SIDES
+from ..contract.skeleton import JOINT_INDEX
 from ..swing_twist import axes_rotation, blend_directions, fraction_of, limit_angle, reject, transpose, unit
 from .analytic_limbs import COLLAR_LIMIT, LEFT, NECK_LIMIT, UP, LimbSolver
 from .face_mesh import found_heads
@@ -36,8 +36,8 @@ class BlazePoseSolver(LimbSolver):
         along_shoulders = axes_rotation(LEFT, rest_up, shoulders, up)
         # A slanting shoulder line is half a leaning chest and half raised collars; without hips to say, all of it is the chest.
         chest = along_spine @ fraction_of(transpose(along_spine) @ along_shoulders, 1 - 0.5 * hips_seen)
-        for side in SIDES:
-            self.orientation[f"{side}_collar"] = chest @ limit_angle(transpose(chest) @ along_shoulders, COLLAR_LIMIT)
+        collar = chest @ limit_angle(transpose(chest) @ along_shoulders, COLLAR_LIMIT)
+        self.orientation["collar"] = np.stack([collar, collar], 1)
         self.share(("spine1", "spine2", "spine3"), pelvis, transpose(pelvis) @ chest)
         self.orientation["pelvis"] = pelvis
 
@@ -53,12 +53,11 @@ class BlazePoseSolver(LimbSolver):
         relative = fraction_of(relative, self.seen("nose"))
         self.share(("neck", "head"), chest, relative)
 
-    def foot(self, side):
+    def feet(self):
         """From heel to toe."""
-        level = unit(reject(self.rest_bone(f"{side}_ankle", f"{side}_foot"), UP))
+        level = unit(reject(self.both_rest_bones("ankle", "foot"), UP))
         rest = np.cos(FOOT_SLOPE) * level - np.sin(FOOT_SLOPE) * UP
-        foot = self.point(f"{side}_foot_index") - self.point(f"{side}_heel")
-        return foot, rest, self.seen(f"{side}_heel", f"{side}_foot_index")
+        return self.both("foot_index") - self.both("heel"), rest, self.both_seen("heel", "foot_index")
 
     def _middle(self, a, b):
         return (self.rest_joints[JOINT_INDEX[a]] + self.rest_joints[JOINT_INDEX[b]]) / 2

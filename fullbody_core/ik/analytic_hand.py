@@ -5,7 +5,8 @@ Flexion curls a finger into the palm, abduction spreads it within the palm's pla
 
 import numpy as np
 
-from ..contract.skeleton import FINGERS, HAND_21, JOINT_INDEX
+from ..contract.frames import cross
+from ..contract.skeleton import FINGERS, HAND_21, JOINT_INDEX, SIDES
 from ..swing_twist import about, axes_rotation, limit_angle, rotate, shortest_arc, transpose, unit
 
 MCP_FLEXION, MCP_ABDUCTION = np.radians([-30, 95]), np.radians([-25, 25])
@@ -27,10 +28,20 @@ def palm_orientation(points, rest_joints, side):
 
     points [T, 21, 3] m of one hand; rest_joints [52, 3] m. Frames of zeros give some finite answer.
     """
-    rest_along, rest_across = _rest_palm(rest_joints, side)
-    along = points[:, HAND_21.index("middle_mcp")] - points[:, HAND_21.index("wrist")]
-    across = points[:, HAND_21.index("index_mcp")] - points[:, HAND_21.index("pinky_mcp")]
-    return axes_rotation(rest_along, rest_across, along, across)
+    return axes_rotation(*_rest_palm(rest_joints, side), *_palm_lines(points))
+
+
+def palm_orientations(points, rest_joints):
+    """`palm_orientation` [T, 2, 3, 3] of both hands [T, 2, 21, 3], left and right."""
+    rest_along, rest_across = np.stack([_rest_palm(rest_joints, side) for side in SIDES], 1)
+    return axes_rotation(rest_along, rest_across, *_palm_lines(points))
+
+
+def _palm_lines(points):
+    """Lines [..., 3] along and across the palms of hands [..., 21, 3]."""
+    along = points[..., HAND_21.index("middle_mcp"), :] - points[..., HAND_21.index("wrist"), :]
+    across = points[..., HAND_21.index("index_mcp"), :] - points[..., HAND_21.index("pinky_mcp"), :]
+    return along, across
 
 
 def _rest_palm(rest_joints, side):
@@ -45,7 +56,7 @@ def solve_fingers(points, palm, rest_joints, side):
     """
     along, across = _rest_palm(rest_joints, side)
     # In the T-pose both palms look down; left and right differ in the order of the crossing.
-    into_palm = unit(np.cross(along, across)) * (1 if side == "left" else -1)
+    into_palm = unit(cross(along, across)) * (1 if side == "left" else -1)
     solved = []
     for finger in FINGERS:
         rest = _rest_directions(rest_joints, side, finger)
@@ -64,8 +75,8 @@ def _rest_directions(rest_joints, side, finger):
 
 def _solve_finger(bones, rest, into_palm):
     """Knuckle with flexion and abduction, then two hinges. `bones` are three directions [T, 3] in the palm's axes."""
-    hinge = unit(np.cross(rest[0], into_palm))
-    normal = np.cross(hinge, rest[0])
+    hinge = unit(cross(rest[0], into_palm))
+    normal = cross(hinge, rest[0])
     flexion = np.arctan2(bones[0] @ normal, bones[0] @ rest[0])
     abduction = np.arcsin(np.clip(bones[0] @ hinge, -1, 1))
     flexion = np.clip(_from_behind(flexion), *MCP_FLEXION)
@@ -77,7 +88,7 @@ def _solve_finger(bones, rest, into_palm):
 
 def _hinge(bone, rest, hinge, limits):
     """Rotation about `hinge` that brings `rest` nearest to `bone` [T, 3] within limits."""
-    angle = np.arctan2(bone @ np.cross(hinge, rest), bone @ rest)
+    angle = np.arctan2(bone @ cross(hinge, rest), bone @ rest)
     return about(hinge, np.clip(_from_behind(angle), *limits))
 
 

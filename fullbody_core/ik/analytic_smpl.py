@@ -41,9 +41,12 @@ class SmplSolver(LimbSolver):
         self.share(("spine1", "spine2", "spine3"), pelvis, transpose(pelvis) @ chest)
         for joint, child in (("spine1", "spine2"), ("spine2", "spine3")):
             self.orientation[joint] = self._swung(joint, child, self.orientation[joint])
-        for side in SIDES:
-            collar = self._swung(f"{side}_collar", f"{side}_shoulder", chest)
-            self.orientation[f"{side}_collar"] = chest @ limit_angle(transpose(chest) @ collar, COLLAR_LIMIT)
+        chest = chest[:, None]
+        rest = self.both_rest_bones("collar", "shoulder")
+        level = rotate(chest, rest)
+        bone = blend_directions(self.both("shoulder") - self.both("collar"), level, self.both_seen("collar", "shoulder"))
+        collar = shortest_arc(level, bone) @ chest
+        self.orientation["collar"] = chest @ limit_angle(transpose(chest) @ collar, COLLAR_LIMIT)
 
     def head(self):
         """Head from the face where that says it, else from its four points; the neck's twist is half of the head's."""
@@ -58,32 +61,35 @@ class SmplSolver(LimbSolver):
         head = neck @ limit_angle(transpose(neck) @ self.orientation["head"], NECK_LIMIT)
         self.orientation["neck"], self.orientation["head"] = neck, head
 
-    def foot(self, side):
-        """The bone from the ankle to the ball of the foot."""
-        ankle, ball = f"{side}_ankle", f"{side}_foot"
-        return self.point(ball) - self.point(ankle), self.rest_bone(ankle, ball), self.seen(ankle, ball)
+    def feet(self):
+        """The bones from the ankles to the balls of the feet."""
+        return self.both("foot") - self.both("ankle"), self.both_rest_bones("ankle", "foot"), self.both_seen("ankle", "foot")
 
-    def leg(self, side):
-        """The foot also turns about its bone, as its toes show."""
-        super().leg(side)
-        toes = [f"{side}_{name}_toe" for name in ("big", "little")]
-        rest_across, rest_bone = np.subtract(*self.skeleton.at_rest(toes)), self.rest_bone(f"{side}_ankle", f"{side}_foot")
-        shin, foot = self.orientation[f"{side}_knee"], self.orientation[f"{side}_ankle"]
-        rolled = axes_rotation(rest_bone, rest_across, rotate(foot, rest_bone), self.point(toes[0]) - self.point(toes[1]))
-        foot = foot @ fraction_of(transpose(foot) @ rolled, self.seen(f"{side}_ankle", *toes))
-        self.orientation[f"{side}_ankle"] = shin @ limit_angle(transpose(shin) @ foot, ANKLE_LIMIT)
-        self.orientation[f"{side}_foot"] = self.orientation[f"{side}_ankle"]
-
-    def palm(self, side):
-        """As the hand detector's; where it found no hand, from the body's own wrist and knuckles."""
-        palm, found = super().palm(side)
-        names = [f"{side}_{name}" for name in ("wrist", "index_mcp", "pinky_mcp")]
-        along, across = _palm_axes(*(self.point(name) for name in names))
-        rest_along, rest_across = _palm_axes(
-            *self.skeleton.at_rest([f"{side}_{name}" for name in ("wrist", "index1", "pinky1")])
+    def legs(self):
+        """The feet also turn about their bones, as their toes show."""
+        super().legs()
+        rest_across, rest_bone = (
+            self._at_rest("big_toe") - self._at_rest("little_toe"),
+            self.both_rest_bones("ankle", "foot"),
         )
+        shin, foot = self.orientation["knee"], self.orientation["ankle"]
+        across = self.both("big_toe") - self.both("little_toe")
+        rolled = axes_rotation(rest_bone, rest_across, rotate(foot, rest_bone), across)
+        foot = foot @ fraction_of(transpose(foot) @ rolled, self.both_seen("ankle", "big_toe", "little_toe"))
+        self.orientation["ankle"] = self.orientation["foot"] = shin @ limit_angle(transpose(shin) @ foot, ANKLE_LIMIT)
+
+    def palms(self):
+        """As the hand detector's; where it found no hand, from the body's own wrist and knuckles."""
+        palms, found = super().palms()
+        names = ("wrist", "index_mcp", "pinky_mcp")
+        along, across = _palm_axes(*map(self.both, names))
+        rest_along, rest_across = _palm_axes(*map(self._at_rest, ("wrist", "index1", "pinky1")))
         own = axes_rotation(rest_along, rest_across, along, across)
-        return np.where(found[:, None, None], palm, own), found | (self.seen(*names) > 0.5)
+        return np.where(found[..., None, None], palms, own), found | (self.both_seen(*names) > 0.5)
+
+    def _at_rest(self, name):
+        """A joint or landmark of both sides at rest [2, 3] m, by its name without the side."""
+        return self.skeleton.at_rest([f"{side}_{name}" for side in SIDES])
 
     def _bone(self, joint, child, default):
         """Directions of a bone: as seen [T, 3], else as in the orientation `default` [T, 3, 3]; and at rest [3]."""

@@ -29,6 +29,8 @@ class Bridge:
 
     def rotations(self, values):
         """Rotations [T, 3, 3] of the found frames, turned evenly over the others."""
+        if not self.share.any():
+            return values[self.before]
         quaternions = matrix_to_quaternion(values)
         return quaternion_to_matrix(slerp_quaternions(quaternions[self.before], quaternions[self.after], self.share))
 
@@ -36,8 +38,8 @@ class Bridge:
 def bridge_holes(found):
     """The `Bridge` over frames that were not found [T] bool; before the first and after the last one that was, it holds that."""
     frames = np.arange(len(found))
-    if not found.any():
-        return Bridge(frames, frames, np.zeros(len(found)), np.zeros(len(found)))
+    if not found.any() or found.all():
+        return Bridge(frames, frames, np.zeros(len(found)), found.astype(float))
     seen = np.flatnonzero(found)
     place = np.searchsorted(seen, frames)
     after = seen[np.minimum(place, len(seen) - 1)]

@@ -1,11 +1,12 @@
 """What inverse kinematics needs to know of a body: its joints and a few points of its surface, for one shape."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 
 from ..body.smplh_file import BodyModelFile
-from ..contract.frames import forward_kinematics
+from ..contract.frames import forward_kinematics_by_level
 from ..contract.skeleton import BLAZEPOSE_33, BLAZEPOSE_33_KNUCKLES, HAND_21, JOINT_INDEX, PARENTS, SIDES, SMPL_33
 
 
@@ -54,6 +55,7 @@ TRACKED = {
 """The keypoints of a detector's definition that it puts where their places are, as indices: by these the body is placed."""
 
 
+@lru_cache
 def hand_places(side):
     """For each of HAND_21's keypoints, the joint or landmark of the body that marks its place on that side's hand."""
     return tuple(f"{side}_{_hand_place(keypoint)}" for keypoint in HAND_21.names)
@@ -64,12 +66,22 @@ def keypoint_places(definition):
     return hand_places("left") if definition is HAND_21 else BODY_PLACES[definition.name]
 
 
+@lru_cache
+def tracked_places(definition):
+    """The places of a body definition's TRACKED keypoints."""
+    return tuple(BODY_PLACES[definition.name][keypoint] for keypoint in TRACKED[definition.name])
+
+
 @dataclass
 class RestSkeleton:
-    """joints [52, 3] m in the rest frame; landmarks: name to (joint that carries it, rest place [3] m)."""
+    """joints [52, 3] m in the rest frame; landmarks: name to (joint that carries it, rest place [3] m).
+
+    Neither changes once it is made: what was looked up by name is kept.
+    """
 
     joints: np.ndarray
     landmarks: dict
+    _looked_up: dict = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def of_body(cls, body: BodyModelFile, betas):
@@ -83,26 +95,30 @@ class RestSkeleton:
 
     def pose(self, rotations):
         """Posed joints [T, 52, 3] m about a pelvis at the origin, and joint orientations [T, 52, 3, 3]."""
-        joints, orientations = forward_kinematics(self.joints, rotations, PARENTS)
+        joints, orientations = forward_kinematics_by_level(self.joints, rotations, PARENTS)
         return joints - joints[:, :1], orientations
 
     def at_rest(self, names):
         """Rest places [N, 3] m of joints or landmarks by name."""
-        return np.stack(
-            [self.joints[JOINT_INDEX[name]] if name in JOINT_INDEX else self.landmarks[name][1] for name in names]
-        )
+        return self._look_up(names)[1].copy()
 
     def place(self, names, joints, orientations):
         """Posed places [T, N, 3] m of joints or landmarks by name; `joints` and `orientations` as from `pose`."""
-        return np.stack([self._place(name, joints, orientations) for name in names], 1)
-
-    def _place(self, name, joints, orientations):
-        if name in JOINT_INDEX:
-            return joints[:, JOINT_INDEX[name]]
-        joint, place = self.landmarks[name]
-        return joints[:, joint] + orientations[:, joint] @ (place - self.joints[joint])
+        carrying, _, offsets = self._look_up(names)
+        return joints.take(carrying, 1) + (orientations.take(carrying, 1) @ offsets[..., None])[..., 0]
 
     def tracked_points(self, definition, rotations):
         """The TRACKED points [T, N, 3] m of a definition about a pelvis at the origin."""
-        places = BODY_PLACES[definition.name]
-        return self.place([places[keypoint] for keypoint in TRACKED[definition.name]], *self.pose(rotations))
+        return self.place(tracked_places(definition), *self.pose(rotations))
+
+    def _look_up(self, names):
+        """Of joints or landmarks by name: the joints that carry them [N], where they are at rest [N, 3] m, and from the joints."""
+        names = tuple(names)
+        if names not in self._looked_up:
+            found = [
+                (JOINT_INDEX[name], self.joints[JOINT_INDEX[name]]) if name in JOINT_INDEX else self.landmarks[name]
+                for name in names
+            ]
+            carrying, places = np.array([joint for joint, _ in found]), np.stack([place for _, place in found])
+            self._looked_up[names] = carrying, places, places - self.joints[carrying]
+        return self._looked_up[names]

@@ -10,12 +10,21 @@ from synthetic_keypoints import keypoints_of, upright
 
 from fullbody_core.body.open_body import open_body_path
 from fullbody_core.body.smplh_file import BodyModelFile
-from fullbody_core.contract.frames import REST_TO_CAMERA, axis_angle_to_matrix, matrix_to_axis_angle
-from fullbody_core.contract.skeleton import BLAZEPOSE_33, FINGERS, JOINT_INDEX, JOINT_NAMES, PARENTS, SIDES, SMPL_33
+from fullbody_core.contract.frames import REST_TO_CAMERA, axis_angle_to_matrix, forward_kinematics, matrix_to_axis_angle
+from fullbody_core.contract.skeleton import (
+    BLAZEPOSE_33,
+    BODY_JOINTS,
+    FINGERS,
+    JOINT_INDEX,
+    JOINT_NAMES,
+    PARENTS,
+    SIDES,
+    SMPL_33,
+)
 from fullbody_core.detect.keypoints import Keypoints
-from fullbody_core.ik.analytic import solve_pose
+from fullbody_core.ik.analytic import AnalyticSolver, solve_body, solve_pose
 from fullbody_core.ik.analytic_blazepose import FOOT_SLOPE
-from fullbody_core.ik.analytic_limbs import FOREARM_TWIST_LIMIT
+from fullbody_core.ik.analytic_limbs import ARM_JOINTS, FOREARM_TWIST_LIMIT, HEAD_JOINTS, LEG_JOINTS
 from fullbody_core.ik.bone_lengths import MEASURED_BONES, fit_shape, measure_bones
 from fullbody_core.ik.face_mesh import head_from_mesh
 from fullbody_core.ik.rest_skeleton import TRACKED, RestSkeleton
@@ -368,6 +377,40 @@ def test_a_mirror_image_gives_the_mirrored_pose(skeleton, definition, seed, conf
     )
     expected = MIRROR @ solve_pose(keypoints, skeleton)[:, other_side(list(JOINT_NAMES))] @ MIRROR
     np.testing.assert_allclose(solve_pose(mirrored, skeleton), expected, atol=1e-4)
+
+
+def test_hands_that_are_solved_already_are_taken_as_they_are(skeleton, definition):
+    keypoints, solver = keypoints_of(skeleton, random_pose(np.random.default_rng(9), 4), definition), AnalyticSolver()
+    hands = solver.solve_hands(keypoints, skeleton)
+    np.testing.assert_array_equal(solver.solve_pose(keypoints, skeleton, hands), solver.solve_pose(keypoints, skeleton))
+    np.testing.assert_array_equal(hands, solve_pose(keypoints, skeleton)[:, BODY_JOINTS.stop :])
+
+
+@pytest.mark.parametrize("joints", [HEAD_JOINTS, LEG_JOINTS, ARM_JOINTS], ids=["head", "legs", "arms"])
+def test_wanted_joints_are_turned_as_if_all_were(skeleton, definition, joints):
+    keypoints = keypoints_of(skeleton, random_pose(np.random.default_rng(10), 4), definition)
+    wanted = np.zeros(22, bool)
+    wanted[joints[-1]] = True
+    part, whole = (skeleton.pose(solve_body(keypoints, skeleton, *some))[1] for some in ((wanted,), ()))
+    np.testing.assert_allclose(part[:, joints], whole[:, joints], atol=1e-12)
+    trunk = [JOINT_INDEX[name] for name in ("pelvis", "spine3", "left_collar")]
+    np.testing.assert_allclose(part[:, trunk], whole[:, trunk], atol=1e-12)
+
+
+def test_a_skeleton_poses_as_plain_forward_kinematics_does(skeleton):
+    rotations = random_pose(np.random.default_rng(11), 5)
+    joints, orientations = forward_kinematics(skeleton.joints, rotations, PARENTS)
+    posed = skeleton.pose(rotations)
+    np.testing.assert_allclose(posed[0], joints - joints[:, :1], atol=1e-13)
+    np.testing.assert_allclose(posed[1], orientations, atol=1e-13)
+    joint, place = skeleton.landmarks["nose"]
+    expected = posed[0][:, joint] + posed[1][:, joint] @ (place - skeleton.joints[joint])
+    for _ in range(2):  # the second time it is looked up no more
+        found = skeleton.place(("nose", "left_wrist"), *posed)
+        np.testing.assert_allclose(found[:, 0], expected, atol=1e-13)
+        np.testing.assert_array_equal(found[:, 1], posed[0][:, JOINT_INDEX["left_wrist"]])
+    skeleton.at_rest(("nose",))[:] = 0
+    np.testing.assert_array_equal(skeleton.at_rest(("nose",))[0], place, "what is handed out is the caller's own")
 
 
 def test_frames_together_are_frames_alone(skeleton, definition):

@@ -6,6 +6,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fullbody_core.camera import (
+    _masked_median,
+    _weighted_translation,
     camera_matrix,
     crop_to_camera_rotation,
     level_camera_to_world,
@@ -254,3 +256,35 @@ def test_the_world_has_its_floor_at_zero_and_its_origin_under_the_point(point, d
     np.testing.assert_allclose(world([0, 1, 0]) - world([0, 0, 0]), [0, 0, -1], atol=1e-12)
     np.testing.assert_allclose(pose[:3, :3] @ pose[:3, :3].T, np.eye(3), atol=1e-15)
     np.testing.assert_array_equal(pose[3], [0, 0, 0, 1])
+
+
+def test_weighted_translation_is_the_least_squares_one():
+    rng = np.random.default_rng(11)
+    points, weights = rng.normal(size=(4, 9, 3)), rng.uniform(0, 1, (4, 9))
+    sight = np.concatenate([rng.normal(size=(4, 9, 2)), np.ones((4, 9, 1))], -1)
+    found = _weighted_translation(points, sight, weights)
+    for frame in range(4):
+        x, y = sight[frame, :, 0], sight[frame, :, 1]
+        zero, one = np.zeros(9), np.ones(9)
+        rows = np.concatenate([np.stack([one, zero, -x], 1), np.stack([zero, one, -y], 1)])
+        right = -np.concatenate(
+            [points[frame, :, 0] - x * points[frame, :, 2], points[frame, :, 1] - y * points[frame, :, 2]]
+        )
+        root = np.sqrt(np.tile(weights[frame], 2))
+        expected = np.linalg.lstsq(rows * root[:, None], right * root, rcond=None)[0]
+        np.testing.assert_allclose(found[frame], expected, atol=1e-10)
+    assert np.isnan(_weighted_translation(points[:1], sight[:1, :1].repeat(9, 1), weights[:1])).any(), (
+        "one point in the picture"
+    )
+    assert np.isnan(_weighted_translation(points, sight, np.eye(4, 9))).any(1).all(), "one weighted point each"
+
+
+def test_masked_median_is_numpy_s():
+    rng = np.random.default_rng(12)
+    values, mask = rng.normal(size=(6, 3, 8)), rng.random((6, 1, 8)) < 0.5
+    values[1, :, 2], mask[1, :, 2], mask[4] = np.inf, True, False
+    found = _masked_median(values, mask)
+    for frame in range(6):
+        for row in range(3):
+            known = values[frame, row, mask[frame, 0] & np.isfinite(values[frame, row])]
+            assert found[frame, row] == pytest.approx(np.median(known) if len(known) else 0)

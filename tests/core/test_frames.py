@@ -13,7 +13,9 @@ from fullbody_core.contract.frames import (
     axis_angle_to_matrix,
     axis_angle_to_quaternion,
     continuous_quaternions,
+    cross,
     forward_kinematics,
+    forward_kinematics_by_level,
     matrix_to_axis_angle,
     matrix_to_quaternion,
     multiply_quaternions,
@@ -250,6 +252,35 @@ def test_forward_kinematics_keeps_bones_and_the_rest_pose():
         np.linalg.norm(joints[1:] - joints[parents[1:]], axis=-1), np.linalg.norm(rest[1:] - rest[parents[1:]], axis=-1)
     )
     np.testing.assert_array_equal(joints[0], rest[0])
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (7,), (2, 3)])
+def test_forward_kinematics_by_level_is_the_plain_one(shape):
+    rng = np.random.default_rng(4)
+    rotations = axis_angle_to_matrix(rng.normal(size=(*shape, 52, 3)))
+    for rest in (rng.normal(size=(52, 3)), rng.normal(size=(*shape, 52, 3))):
+        for plain, fast in zip(
+            forward_kinematics(rest, rotations, PARENTS), forward_kinematics_by_level(rest, rotations, PARENTS)
+        ):
+            np.testing.assert_allclose(fast, plain, atol=1e-13)
+
+
+def test_forward_kinematics_by_level_takes_any_tree():
+    """A chain, a star, and joints of one depth that do not stand together."""
+    rng = np.random.default_rng(5)
+    for parents in ((-1, 0, 1, 2), (-1, 0, 0, 0), (-1, 0, 1, 0, 3, 2, 4), np.array([-1, 0, 0, 1])):
+        rest, rotations = rng.normal(size=(len(parents), 3)), axis_angle_to_matrix(rng.normal(size=(3, len(parents), 3)))
+        for plain, fast in zip(
+            forward_kinematics(rest, rotations, parents), forward_kinematics_by_level(rest, rotations, parents)
+        ):
+            np.testing.assert_allclose(fast, plain, atol=1e-13)
+
+
+def test_the_quick_cross_product_is_numpy_s():
+    rng = np.random.default_rng(6)
+    a, b = rng.normal(size=(4, 5, 3)), rng.normal(size=(5, 3))
+    np.testing.assert_array_equal(cross(a, b), np.cross(a, b))
+    np.testing.assert_array_equal(cross([1, 0, 0], [0, 1, 0]), [0, 0, 1])
 
 
 # The three frames.

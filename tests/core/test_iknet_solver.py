@@ -117,6 +117,19 @@ def test_a_clip_is_solved_as_its_frames_are(solver, skeleton, demo_rotations, de
         np.testing.assert_allclose(alone, together[frame], atol=1e-4)
 
 
+def test_hands_that_are_solved_already_are_not_solved_again(solver, skeleton, demo_rotations, definition):
+    keypoints = keypoints_of(skeleton, demo_rotations[:3], definition)
+    hands = solver.solve_hands(keypoints, skeleton)
+    before = solver.network_seconds
+    given = solver.solve_pose(keypoints, skeleton, hands)
+    once = solver.network_seconds - before
+    np.testing.assert_array_equal(given, solver.solve_pose(keypoints, skeleton))
+    assert once > 0 and solver.network_seconds > before + once, "the networks' own time adds up"
+    keypoints.hand_confidence[:] = 0
+    before = solver.network_seconds
+    assert not solver.solve_hands(keypoints, skeleton).found.any() and solver.network_seconds == before
+
+
 # What they must survive.
 
 

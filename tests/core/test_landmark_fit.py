@@ -189,6 +189,19 @@ def test_coordinate_descent_agrees_with_a_slow_search():
         assert (cost(other) >= cost(found) - 1e-9).all()
 
 
+def test_a_single_frame_s_descent_is_that_of_many():
+    rng = np.random.default_rng(7)
+    factor = rng.normal(size=(5, 30, 20))
+    normal, right = np.swapaxes(factor, 1, 2) @ factor + 0.1 * np.eye(20), 5 * rng.normal(size=(5, 20))
+    limits, sparsity = np.tile([0.0, 0.3], (20, 1)), rng.uniform(0, 2, 20)
+    start = rng.uniform(0, 0.3, (5, 20))
+    together = _bounded_sparse(normal, right, start, limits, sparsity)
+    for frame in range(5):
+        alone = _bounded_sparse(*(array[frame : frame + 1] for array in (normal, right, start)), limits, sparsity)
+        np.testing.assert_allclose(alone[0], together[frame], atol=1e-5)
+    assert (together == 0).any() and (together == 0.3).any() and ((together > 0) & (together < 0.3)).any()
+
+
 def test_costs_go_by_the_beginning_of_a_name():
     assert expression_cost("jawOpen") == expression_cost("eyeBlinkLeft") == 1 < expression_cost("eyeWideLeft")
 

@@ -11,7 +11,20 @@ from fullbody_core.contract.frames import (
     quaternion_to_axis_angle,
     quaternion_to_matrix,
 )
-from fullbody_core.smoothing import DEPTH, ROTATION, SIGHT, OneEuro, smooth_positions, smooth_rotations, valid_runs
+from fullbody_core.smoothing import (
+    DEPTH,
+    KEYPOINTS,
+    POSE_LAG,
+    ROTATION,
+    SIGHT,
+    OneEuro,
+    OnlineSmoother,
+    forward_pass,
+    lag_budget,
+    smooth_positions,
+    smooth_rotations,
+    valid_runs,
+)
 
 FPS = 30
 POSITION = OneEuro(min_cutoff=1.0, speed_gain=1.0)
@@ -295,3 +308,131 @@ def test_presets_steady_a_still_signal_and_follow_a_ramp(preset):
     assert filtered.std() < 0.6 * noise.std()
     ramp = clock(90)[:, None]
     np.testing.assert_allclose(smooth_positions(ramp, clock(90), everywhere(90), preset)[20:-20], ramp[20:-20], atol=0.01)
+
+
+# Online: the forward pass alone, frame by frame.
+
+AS_IT_IS = (np.sqrt(0.05**2 + 0.4 * POSE_LAG) - 0.05) / 0.2
+"""The smoothing at which the filters are as they are offline: where `lag_budget` is POSE_LAG."""
+
+
+def online(smoother, values, timestamps, valid=None, kind="positions", settings=POSITION):
+    """What an `OnlineSmoother` gives for values [T, ...], one after another."""
+    valid = everywhere(len(values)) if valid is None else valid
+    extra = (settings,) if kind == "positions" else ()
+    follow = getattr(smoother, kind)
+    frames = range(len(values))
+    return np.concatenate([follow("it", values[[i]], timestamps[[i]], valid[[i]], *extra) for i in frames])
+
+
+def forwards(kind, values, timestamps):
+    """The forward pass that offline averages with the backward one, seen from outside of it."""
+    if kind == "positions":
+        return forward_pass(values, np.diff(timestamps), POSITION, np.subtract, np.add)
+
+    def difference(new, old):
+        return quaternion_to_axis_angle(multiply_quaternions(new, old * [1.0, -1, -1, -1]))
+
+    def turn(old, step):
+        return multiply_quaternions(axis_angle_to_quaternion(step), old)
+
+    return forward_pass(values, np.diff(timestamps), ROTATION, difference, turn)
+
+
+@both_kinds
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=10, deadline=None)
+def test_online_is_the_forward_pass_of_offline(kind, seed):
+    signal, times = walk(40, seed, kind), clock(40, seed)
+    np.testing.assert_allclose(
+        online(OnlineSmoother(AS_IT_IS), signal, times, kind=kind), forwards(kind, signal, times), atol=1e-9
+    )
+
+
+@both_kinds
+def test_online_without_smoothing_is_as_it_comes(kind):
+    signal, times = walk(20, 1, kind), clock(20)
+    np.testing.assert_array_equal(online(OnlineSmoother(0), signal, times, kind=kind), signal)
+
+
+@pytest.mark.parametrize("smoothing", [0.2, 0.5, 1.0])
+def test_a_pose_that_moves_evenly_at_ordinary_speed_lags_by_the_budget(smoothing):
+    """Keypoints are filtered, then rotations: together they are late by `lag_budget`, and by less where things move faster."""
+
+    def lag(settings_, times_ordinary):
+        times = clock(300)
+        speed = settings_.ordinary_speed * times_ordinary
+        return (
+            times[-1] - online(OnlineSmoother(smoothing), (speed * times)[:, None], times, settings=settings_)[-1, 0] / speed
+        )
+
+    assert lag(KEYPOINTS, 1) + lag(ROTATION, 1) == pytest.approx(lag_budget(smoothing), rel=0.02)
+    assert lag(KEYPOINTS, 3) + lag(ROTATION, 3) < 0.7 * lag_budget(smoothing)
+
+
+def test_the_budget_grows_with_smoothing_from_none_to_a_sixth_of_a_second():
+    budgets = [lag_budget(smoothing) for smoothing in np.linspace(0, 1, 11)]
+    assert budgets[0] == 0 and budgets[5] == pytest.approx(0.05) and budgets[10] == pytest.approx(0.15)
+    assert (np.diff(budgets) > 0).all()
+    assert lag_budget(-3) == 0 and lag_budget(7) == budgets[-1]
+
+
+def test_online_more_smoothing_is_steadier():
+    noise = np.random.default_rng(0).normal(size=(400, 3)) * 0.01
+    spread = [online(OnlineSmoother(smoothing), noise, clock(400)).std() for smoothing in (0.0, 0.25, 0.5, 1.0)]
+    assert spread == sorted(spread, reverse=True) and spread[-1] < 0.5 * spread[0]
+
+
+@both_kinds
+def test_online_starts_anew_after_a_hole(kind):
+    signal, times = walk(30, 2, kind), clock(30)
+    valid = everywhere(30)
+    valid[12:15] = False
+    filtered = online(OnlineSmoother(0.5), signal, times, valid, kind)
+    np.testing.assert_array_equal(filtered[12:16], signal[12:16])
+    np.testing.assert_array_equal(filtered[15:], online(OnlineSmoother(0.5), signal[15:], times[15:], kind=kind))
+
+
+@both_kinds
+@pytest.mark.parametrize("jump", [-0.8, -100.0, 60.0, -1 / FPS])
+def test_online_starts_anew_when_the_clock_jumps(kind, jump):
+    """A looping video begins again at zero, or its clock stands still: no division by nothing, no leap."""
+    signal, times = walk(30, 3, kind), clock(30)
+    times[15:] += jump
+    filtered = online(OnlineSmoother(1.0), signal, times, kind=kind)
+    np.testing.assert_array_equal(filtered[15], signal[15])
+    assert np.isfinite(filtered).all()
+
+
+def test_online_smoothing_may_change_between_two_frames():
+    smoother, times = OnlineSmoother(1.0), clock(60)
+    signal = walk(60, 4, "positions")
+    first = online(smoother, signal[:30], times[:30])
+    smoother.smoothing = 0.2
+    second = online(smoother, signal[30:], times[30:])
+    assert np.abs(second - signal[30:]).mean() < np.abs(first - signal[:30]).mean()
+    steps = np.abs(np.diff(np.concatenate([first, second]), axis=0)).max(axis=(1, 2))
+    assert steps[29] < 3 * np.abs(np.diff(signal, axis=0)).max()
+
+
+def test_names_keep_their_own_past():
+    smoother, times = OnlineSmoother(1.0), clock(30)
+    a, b = walk(30, 5, "positions"), walk(30, 6, "positions")
+    mixed = [
+        [smoother.positions(name, values[[i]], times[[i]], everywhere(1), POSITION) for name, values in (("a", a), ("b", b))]
+        for i in range(30)
+    ]
+    np.testing.assert_array_equal(np.concatenate([one for one, _ in mixed]), online(OnlineSmoother(1.0), a, times))
+    np.testing.assert_array_equal(np.concatenate([two for _, two in mixed]), online(OnlineSmoother(1.0), b, times))
+
+
+@given(st.floats(0.01, 1000))
+@settings(max_examples=10, deadline=None)
+def test_a_filter_for_other_units_does_the_same(size):
+    signal, times = walk(30, 7, "positions"), clock(30)
+    np.testing.assert_allclose(
+        smooth_positions(signal * size, times, everywhere(30), POSITION.for_unit(size)),
+        size * smooth_positions(signal, times, everywhere(30), POSITION),
+        rtol=1e-9,
+        atol=1e-12 * size,
+    )

@@ -13,6 +13,7 @@ from fullbody_core.swing_twist import (
     blend_directions,
     fraction_of,
     limit_angle,
+    nearest_rotation,
     perpendicular,
     reject,
     rotate,
@@ -271,3 +272,18 @@ def test_smoothstep(value, low, width):
     assert smoothstep((low + high) / 2, low, high) == pytest.approx(0.5)
     # The same from both ends: what is missing to one is the step of the mirrored value.
     assert 1 - step == pytest.approx(smoothstep(low + high - value, low, high), abs=1e-9)
+
+
+def test_nearest_rotation_finds_the_turn_and_never_mirrors():
+    rng = np.random.default_rng(0)
+    rest, turn = rng.normal(size=(6, 9, 3)), axis_angle_to_matrix(rng.normal(size=(6, 3)))
+    np.testing.assert_allclose(nearest_rotation(rest, rest @ transpose(turn) + [1.0, 2, 3]), turn, atol=1e-12)
+    assert_rotation(nearest_rotation(rest, rest * [-1.0, 1, 1]))
+    assert_rotation(nearest_rotation(rest, np.full(rest.shape, np.nan)))
+
+
+def test_limit_angle_leaves_alone_what_is_within():
+    within, beyond = (axis_angle_to_matrix([[0, 0, angle]])[0] for angle in (0.5, 1.5))
+    limited = limit_angle(np.stack([within, beyond]), 1.0)
+    np.testing.assert_array_equal(limited[0], within)
+    np.testing.assert_allclose(matrix_to_axis_angle(limited[1]), [0, 0, 1], atol=1e-12)
