@@ -222,32 +222,35 @@ def add_face(clip, face, model, file):
 
 def estimate_shape(keypoints, body):
     """Betas [B] of the person, one for the clip, and the keypoints in the size of that body."""
-    lengths, weights = measure_bones(keypoints)
-    shape = fit_shape(lengths, weights, body.rest_joints, body.joint_shapedirs)
-    return shape.betas, replace(keypoints, body3d=keypoints.body3d * shape.scale)
+    shape = measure_person(keypoints, body)
+    return shape.betas, in_size_of(shape.scale, keypoints)
+
+
+def measure_person(keypoints, body):
+    """The `BodyShape` of the person whom T frames of keypoints show."""
+    return fit_shape(*measure_bones(keypoints), body.rest_joints, body.joint_shapedirs)
+
+
+def in_size_of(scale, keypoints):
+    """The keypoints in the size of the body; scale: metres of the body for one of theirs."""
+    return replace(keypoints, body3d=keypoints.body3d * scale)
 
 
 def to_clip(motion, seen, betas, timestamps, video, matrix):
     """The capture clip: motion turned into the world, the floor at z = 0 under the person's first place."""
     joints, _ = motion.skeleton.pose(motion.rotations)
     camera_to_world = stand_on_floor(motion, seen)
-    world_rotations = motion.rotations.copy()
-    world_rotations[:, 0] = camera_to_world[:3, :3] @ motion.rotations[:, 0]
-    pelvis_world = motion.pelvis @ camera_to_world[:3, :3].T + camera_to_world[:3, 3]
+    poses, trans = in_world(motion, camera_to_world)
     frame_count = len(timestamps)
     mean_framerate = (frame_count - 1) / (timestamps[-1] - timestamps[0]) if frame_count > 1 else video.mean_framerate
-    hands = np.concatenate(
-        [seen.hand2d, np.broadcast_to(seen.hand_confidence[..., None, None], seen.hand2d.shape[:-1] + (1,))], -1
-    )
-    body2d = np.concatenate([seen.body2d, seen.body_confidence[..., None]], -1)
     return CaptureClip(
-        poses=matrix_to_axis_angle(world_rotations).reshape(frame_count, 3 * len(JOINT_NAMES)),
-        trans=pelvis_world - motion.skeleton.joints[0],
+        poses=poses,
+        trans=trans,
         betas=np.asarray(betas, float),
         mocap_framerate=float(mean_framerate),
         timestamps=timestamps,
         joints_camera=joints + motion.pelvis[:, None],
-        keypoints2d=np.concatenate([body2d, hands.reshape(frame_count, -1, 3)], 1),
+        keypoints2d=all_keypoints2d(seen),
         keypoint_names=full_keypoint_names(seen.definition),
         valid=motion.valid,
         camera_matrix=matrix,
@@ -255,3 +258,20 @@ def to_clip(motion, seen, betas, timestamps, video, matrix):
         image_size=np.array(video.image_size),
         person_box=seen.person_box,
     )
+
+
+def in_world(motion, camera_to_world):
+    """poses [T, 156] axis-angle rad and trans [T, 3] m of a `Motion`, as in a capture file. camera_to_world [4, 4]."""
+    rotations = motion.rotations.copy()
+    rotations[:, 0] = camera_to_world[:3, :3] @ motion.rotations[:, 0]
+    pelvis = motion.pelvis @ camera_to_world[:3, :3].T + camera_to_world[:3, 3]
+    poses = matrix_to_axis_angle(rotations).reshape(len(rotations), 3 * len(JOINT_NAMES))
+    return poses, pelvis - motion.skeleton.joints[0]
+
+
+def all_keypoints2d(seen):
+    """The body's and then both hands' keypoints [T, K, 3]: px and confidence, as in a capture file."""
+    body = np.concatenate([seen.body2d, seen.body_confidence[..., None]], -1)
+    confidence = np.broadcast_to(seen.hand_confidence[..., None, None], seen.hand2d.shape[:-1] + (1,))
+    hands = np.concatenate([seen.hand2d, confidence], -1)
+    return np.concatenate([body, hands.reshape(len(body), -1, 3)], 1)
