@@ -8,6 +8,7 @@ from pathlib import Path
 
 from . import __version__
 from .cli_bridge import add_bridge
+from .cli_live import add_live
 from .cli_networks import add_bench, add_evaluate, add_train
 from .cli_weights import add_weights
 from .usage import (
@@ -46,10 +47,14 @@ def user_errors():
     from .blender_process import BlenderError
     from .camera import CameraError
     from .contract.npz_file import FileError
+    from .live.server import ServerError
+    from .live.sources import SourceError
+    from .live.vmc import VmcError
     from .pipeline import CaptureFailure
     from .video import VideoError
 
-    return AddonPackageError, BlendError, BlenderError, CameraError, CaptureFailure, FileError, UsageError, VideoError
+    found = AddonPackageError, BlendError, BlenderError, CameraError, CaptureFailure, FileError, ServerError, SourceError
+    return *found, UsageError, VideoError, VmcError
 
 
 def make_parser():
@@ -61,6 +66,7 @@ def make_parser():
     add_demo(commands)
     add_capture(commands)
     add_blend(commands)
+    add_live(commands)
     add_bridge(commands)
     add_weights(commands)
     add_train(commands)

@@ -55,6 +55,14 @@ def add_blender_choice(command):
 
 
 def add_capture_settings(command):
+    add_model_settings(command, face_solvers=("auto", "landmarks", "facenet", "facenet-tight"))
+    command.add_argument(
+        "--smooth", action=argparse.BooleanOptionalAction, default=True, help="One-Euro filter (default: on)"
+    )
+
+
+def add_model_settings(command, face_solvers):
+    """Which detector, solvers, body and face; what a capture from a file and one of a camera share."""
     from .camera import DEFAULT_FOV
 
     command.add_argument("--detector", choices=("auto", "mediapipe", "detnet"), default="auto")
@@ -67,12 +75,10 @@ def add_capture_settings(command):
     command.add_argument("--body", default="open", metavar="open|NAME|FILE", help="body model (default: the open body)")
     help_face = "3D morphable face model (default: the open face; none: no face is captured)"
     command.add_argument("--face", default="open", metavar="open|none|NAME|FILE", help=help_face)
-    help_solver = "from the landmarks, by FaceNet, or by FaceNet drawn to the landmarks (default: landmarks if there are any)"
-    solvers = ("auto", "landmarks", "facenet", "facenet-tight")
-    command.add_argument("--face-solver", choices=solvers, default="auto", help=help_solver)
-    command.add_argument(
-        "--smooth", action=argparse.BooleanOptionalAction, default=True, help="One-Euro filter (default: on)"
-    )
+    ways = {"landmarks": "from the landmarks", "facenet": "by FaceNet", "facenet-tight": "by FaceNet drawn to the landmarks"}
+    help_solver = ", or ".join(way for name, way in ways.items() if name in face_solvers)
+    help_solver += " (default: landmarks if there are any)"
+    command.add_argument("--face-solver", choices=face_solvers, default="auto", help=help_solver)
 
 
 def capture_settings(options):
