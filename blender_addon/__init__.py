@@ -3,18 +3,25 @@
 
 import bpy
 
-from . import operators, panels
+from . import operators, panels, preferences
+from .live import panel as live_panel
+from .live import session as live_session
+from .live import settings as live_settings
 
-_CLASSES = operators.CLASSES + panels.CLASSES
+_CLASSES = preferences.CLASSES + operators.CLASSES + panels.CLASSES + live_panel.CLASSES
 
 
 def register():
+    live_settings.register()
     for cls in _CLASSES:
         bpy.utils.register_class(cls)
     operators.add_menu_entries()
+    live_session.register()
 
 
 def unregister():
+    live_session.unregister()  # first: it ends a capture that runs
     operators.remove_menu_entries()
     for cls in reversed(_CLASSES):
         bpy.utils.unregister_class(cls)
+    live_settings.unregister()

@@ -4,7 +4,9 @@
 Knows no body model: whatever the template holds is built the same way.
 """
 
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import bmesh
 import bpy
@@ -12,7 +14,7 @@ import numpy as np
 from mathutils import Matrix
 
 from . import axes
-from .colour import add_colour
+from .colour import add_colour, set_colour
 from .contract.character import CharacterError
 from .contract.skeleton import JOINT_NAMES, PARENTS
 from .materials import add_materials
@@ -31,6 +33,7 @@ BETA_LIMIT = 10.0
 """Blender's own limit of a shape key's slider."""
 
 _SHORTEST_BONE = 0.005  # m; Blender drops bones of no length
+_STILL = 1e-5  # m, by which bones may be off by rounding
 
 # Where several bones go on from a joint, the one its bone points to.
 _MAIN_CHILD = {
@@ -92,8 +95,25 @@ def build_character(template, betas, *, name, collection, view_layer, face_shape
     add_colour(mesh, template, face_albedo)
     if len(face_shape) or len(face_albedo):
         mesh[FACE_PROPERTY] = {"shape": np.asarray(face_shape).tolist(), "albedo": np.asarray(face_albedo).tolist()}
-    armature[CHARACTER_PROPERTY] = {"template": str(template.meta.get("name") or "")}
+    armature[CHARACTER_PROPERTY] = _made_from(template)
     return Character(armature, mesh)
+
+
+def fits_template(character, template):
+    """Whether a character was built from a template of these models, and still has its vertices and bones."""
+    made_from = character.armature[CHARACTER_PROPERTY].to_dict()
+    return (
+        all(made_from.get(name, value) == value for name, value in _made_from(template).items())
+        and len(character.mesh.data.vertices) == len(template.vertices)
+        and all(name in character.armature.data.bones for name in template.joint_names)
+    )
+
+
+def _made_from(template):
+    meta = template.meta
+    return {"template": str(meta.get("name") or "")} | {
+        name: str(meta.get(name) or "") for name in ("body_sha256", "face_sha256")
+    }
 
 
 def check_face(template, face_shape, face_albedo):
@@ -130,11 +150,7 @@ def _build_armature(template, betas, name, collection, view_layer):
     directions, lengths = _bone_directions(joints, template.joint_names, template.parents)
     rotations, heads = axes.bone_to_scene(directions), axes.rest_to_scene(joints)
 
-    previous = view_layer.objects.active
-    view_layer.objects.active = armature
-    bpy.ops.object.mode_set(mode="EDIT")
-    try:
-        edit_bones = armature.data.edit_bones
+    with _editing(armature, view_layer) as edit_bones:
         for joint, (joint_name, parent) in enumerate(zip(template.joint_names, template.parents)):
             bone = edit_bones.new(joint_name)
             # The length must come first: a bone without one has no direction that the matrix could set.
@@ -144,14 +160,92 @@ def _build_armature(template, betas, name, collection, view_layer):
             bone.matrix = Matrix(matrix.tolist())
             if parent >= 0:
                 bone.parent = edit_bones[template.joint_names[parent]]
-    finally:
-        bpy.ops.object.mode_set(mode="OBJECT")
-        view_layer.objects.active = previous
     for bone in armature.pose.bones:
         bone.rotation_mode = "QUATERNION"
     armature.show_in_front = True
     armature.data.display_type = "STICK"
     return armature
+
+
+def has_body(character, template, betas):
+    """Whether a character that fits the template has the body shape `betas` [B], in its bones and its shape keys."""
+    betas, keys = fitting_betas(template, betas), character.shape_keys.key_blocks
+    values = [keys[name].value if (name := _beta_key(number)) in keys else beta for number, beta in enumerate(betas)]
+    return np.allclose(values, betas, atol=1e-5) and not _rest_differs(character, template, betas)
+
+
+def has_face(character, face_shape, face_albedo):
+    """Whether a character has the face of these coefficients, either of which may be none."""
+    kept = character.mesh.get(FACE_PROPERTY)
+    own = kept.to_dict() if kept is not None else {}
+    wanted = {"shape": face_shape, "albedo": face_albedo} if len(face_shape) or len(face_albedo) else {}
+    return own.keys() == wanted.keys() and all(np.array_equal(own[name], wanted[name]) for name in own)
+
+
+def _rest_differs(character, template, betas):
+    """Whether a character's bones do not rest at the joints of the body of shape `betas` [B]."""
+    return np.abs(bone_rest(character.armature)[0] - axes.rest_to_scene(template.rest_joints(betas))).max() > _STILL
+
+
+def _beta_key(number):
+    return f"beta_{number:02d}"
+
+
+def set_body(character, template, betas, view_layer):
+    """Gives a character that fits the template the body shape `betas` [B]; object mode, the armature in `view_layer`.
+
+    The bones move to the new joints and keep their axes, so that whatever was keyed on them still means the same.
+    Raises `RuntimeError` where Blender does not let the bones be edited.
+    """
+    betas = fitting_betas(template, betas)
+    if _rest_differs(character, template, betas):
+        joints = template.rest_joints(betas)
+        heads, lengths = axes.rest_to_scene(joints), _bone_directions(joints, template.joint_names, template.parents)[1]
+        _, rotations = bone_rest(character.armature)
+        with _editing(character.armature, view_layer) as edit_bones:
+            for name, head, tail in zip(template.joint_names, heads, heads + lengths[:, None] * rotations[:, :, 1]):
+                edit_bones[name].head, edit_bones[name].tail = head, tail
+    for number, beta in enumerate(betas):
+        key = character.shape_keys.key_blocks.get(_beta_key(number))
+        if key is not None:
+            key.value = beta
+
+
+def set_face(character, template, face_shape, face_albedo):
+    """Gives a character that fits the template a person's face: coefficients of its shape [S] and albedo [A], or none.
+
+    Object mode. Raises `CharacterError` where the template's face does not take them.
+    """
+    check_face(template, face_shape, face_albedo)
+    mesh = character.mesh
+    if len(face_shape):
+        basis = axes.rest_to_scene(template.vertices).astype(np.float32)
+        identity = np.tensordot(np.asarray(face_shape, float), template.face_shapedirs, 1)
+        key = character.shape_keys.key_blocks.get(IDENTITY_KEY)
+        if key is None:
+            _add_key(mesh, basis, IDENTITY_KEY, template.moved_vertices, identity, 0.0, 2.0).value = 1.0
+        else:
+            key.points.foreach_set("co", _moved(basis, template.moved_vertices, identity).ravel())
+            mesh.data.update()
+    if len(face_albedo):
+        set_colour(mesh, template, face_albedo)
+    if len(face_shape) or len(face_albedo):
+        mesh[FACE_PROPERTY] = {"shape": np.asarray(face_shape).tolist(), "albedo": np.asarray(face_albedo).tolist()}
+
+
+@contextmanager
+def _editing(armature, view_layer):
+    """The armature's edit bones; afterwards object mode again, and the active object as it was."""
+    previous = view_layer.objects.active
+    view_layer.objects.active = armature
+    try:
+        bpy.ops.object.mode_set(mode="EDIT")
+        try:
+            yield armature.data.edit_bones
+        finally:
+            bpy.ops.object.mode_set(mode="OBJECT")
+    finally:
+        view_layer.objects.active = previous
 
 
 def _bone_directions(joints, names, parents):
@@ -214,23 +308,29 @@ def _add_shape_keys(mesh_object, template, betas, face_shape):
     basis = axes.rest_to_scene(template.vertices).astype(np.float32)
     everywhere, own = np.arange(len(basis)), np.asarray(template.moved_vertices)
     mesh_object.shape_key_add(name="Basis", from_mix=False)
-
-    def add(name, vertices, offsets, low, high):
-        moved = basis.copy()
-        moved[vertices] += axes.rest_to_scene(offsets).astype(np.float32)
-        key = mesh_object.shape_key_add(name=name, from_mix=False)
-        key.value = 0.0  # 5.0 and later start at one
-        key.slider_min, key.slider_max = max(low, -BETA_LIMIT), min(high, BETA_LIMIT)
-        key.points.foreach_set("co", moved.ravel())
-        return key
-
+    add_key = partial(_add_key, mesh_object, basis)
     for number, beta in enumerate(betas):
-        add(f"beta_{number:02d}", everywhere, template.shapedirs[..., number], -BETA_LIMIT, BETA_LIMIT).value = beta
+        add_key(_beta_key(number), everywhere, template.shapedirs[..., number], -BETA_LIMIT, BETA_LIMIT).value = beta
     if len(face_shape):
         identity = np.tensordot(np.asarray(face_shape, float), template.face_shapedirs, 1)
-        add(IDENTITY_KEY, own, identity, 0.0, 2.0).value = 1.0
+        add_key(IDENTITY_KEY, own, identity, 0.0, 2.0).value = 1.0
     for name, offsets, limits in zip(template.expression_names, template.expressiondirs, template.expression_limits):
-        add(name, own, offsets, *map(float, limits))
+        add_key(name, own, offsets, *map(float, limits))
+
+
+def _add_key(mesh_object, basis, name, vertices, offsets, low, high):
+    """A new shape key at zero that moves `vertices` [W] of `basis` [V, 3] (scene rest) by offsets [W, 3] m in the rest frame."""
+    key = mesh_object.shape_key_add(name=name, from_mix=False)
+    key.value = 0.0  # 5.0 and later start at one
+    key.slider_min, key.slider_max = max(low, -BETA_LIMIT), min(high, BETA_LIMIT)
+    key.points.foreach_set("co", _moved(basis, vertices, offsets).ravel())
+    return key
+
+
+def _moved(basis, vertices, offsets):
+    moved = basis.copy()
+    moved[vertices] += axes.rest_to_scene(offsets).astype(np.float32)
+    return moved
 
 
 def widen_slider(key, low, high):

@@ -31,26 +31,38 @@ def add_colour(mesh_object, template, coefficients):
     Call it after the armature's modifier was added: the colours are then the last thing made, and deformation stays as it was.
     """
     mesh = mesh_object.data
-    coefficients = np.zeros(len(template.albedodirs)) if len(coefficients) == 0 else np.asarray(coefficients, float)
-    leading = min(KEYABLE, len(coefficients))
-    trailing = np.r_[np.zeros(leading), coefficients[leading:]]
-    whole = template.albedo(coefficients)
-    _add_attribute(mesh, _BASE, "FLOAT_VECTOR", "vector", template.albedo(trailing))
+    leading = min(KEYABLE, len(template.albedodirs))
     for number in range(leading):
-        _add_attribute(mesh, _direction_name(number), "FLOAT_VECTOR", "vector", template.albedodirs[number])
-    _add_attribute(mesh, _BODY_SKIN, "FLOAT", "value", template.body_skin)
-    # What programs see that run no modifiers, and the viewport before the first evaluation.
-    _add_attribute(mesh, ATTRIBUTE, "FLOAT_COLOR", "color", np.c_[whole, np.ones(len(whole))])
-    mesh.attributes.active_color_name = ATTRIBUTE
-
+        _set_attribute(mesh, _direction_name(number), "FLOAT_VECTOR", "vector", template.albedodirs[number])
+    _set_attribute(mesh, _BODY_SKIN, "FLOAT", "value", template.body_skin)
     modifier = mesh_object.modifiers.new(MODIFIER, "NODES")
     modifier.node_group = _node_group(f"{mesh_object.name} albedo", leading)
+    set_colour(mesh_object, template, coefficients)
+    set_input(modifier, OWN_BODY_COLOUR, 0.0)
+
+
+def set_colour(mesh_object, template, coefficients):
+    """Gives a mesh that `add_colour` has coloured other albedo coefficients [A] of the same template, or the mean's."""
+    mesh = mesh_object.data
+    coefficients = np.zeros(len(template.albedodirs)) if len(coefficients) == 0 else np.asarray(coefficients, float)
+    leading = min(KEYABLE, len(coefficients))
+    whole = template.albedo(coefficients)
+    trailing = np.r_[np.zeros(leading), coefficients[leading:]]
+    _set_attribute(mesh, _BASE, "FLOAT_VECTOR", "vector", template.albedo(trailing))
+    # What programs see that run no modifiers, and the viewport before the first evaluation.
+    _set_attribute(mesh, ATTRIBUTE, "FLOAT_COLOR", "color", np.c_[whole, np.ones(len(whole))])
+    mesh.attributes.active_color_name = ATTRIBUTE
+    mesh.update()
+
+    modifier = mesh_object.modifiers.get(MODIFIER)
+    if modifier is None or modifier.node_group is None:
+        return  # somebody wanted plain colours
     for number in range(leading):
         set_input(modifier, _input_name(number), float(coefficients[number]))
     skin = np.asarray(template.body_skin) > 0.5
     body = whole[skin].mean(0) if skin.any() else whole.mean(0)
     set_input(modifier, BODY_COLOUR, (*body.tolist(), 1.0))
-    set_input(modifier, OWN_BODY_COLOUR, 0.0)
+    mesh_object.update_tag()
 
 
 def key_albedo(character, frames, coefficients, action=None):
@@ -111,8 +123,8 @@ def _input_name(number):
     return f"Albedo {number}"
 
 
-def _add_attribute(mesh, name, kind, item, values):
-    attribute = mesh.attributes.new(name, kind, "POINT")
+def _set_attribute(mesh, name, kind, item, values):
+    attribute = mesh.attributes.get(name) or mesh.attributes.new(name, kind, "POINT")
     attribute.data.foreach_set(item, np.ascontiguousarray(values, np.float32).ravel())
 
 

@@ -42,7 +42,8 @@ def import_capture(clip, template, timing, *, name, scene, view_layer, add_camer
     """
     collection = bpy.data.collections.new(name)
     scene.collection.children.link(collection)
-    face_warning = face_misfit(clip, template)
+    models = clip.meta.get("models")
+    face_warning = face_misfit(models, (len(clip.face_shape), len(clip.face_albedo)), template)
     face = {} if face_warning else {"face_shape": clip.face_shape, "face_albedo": clip.face_albedo}
     character = build_character(template, clip.betas, name=name, collection=collection, view_layer=view_layer, **face)
     start = time.perf_counter()
@@ -50,7 +51,7 @@ def import_capture(clip, template, timing, *, name, scene, view_layer, add_camer
     if face and len(clip.face_albedo):
         key_albedo(character, [timing.frame_start], clip.face_albedo[None, : keyable(character)], action)
     imported = Imported(collection, character, action, time.perf_counter() - start)
-    if not _same_body(clip, template):
+    if not same_body(models, template):
         imported.warnings.append(
             "The clip was captured with another body model than this character's: shape and reach may be off."
         )
@@ -69,26 +70,26 @@ def import_capture(clip, template, timing, *, name, scene, view_layer, add_camer
     return imported
 
 
-def _same_body(clip, template):
-    """Whether clip and character name the same body model; a file that names none is believed."""
-    models = clip.meta.get("models")
+def same_body(models, template):
+    """Whether a capture's models, a dict of sha256, and a character name the same body; where one names none it is believed."""
     captured = models.get("body") if isinstance(models, dict) else None
     built = template.meta.get("body_sha256")
     return not captured or not built or captured == built
 
 
-def face_misfit(clip, template):
-    """One sentence for the user where the clip's face is not of this character's face model, else None."""
-    sizes = len(clip.face_shape), len(clip.face_albedo)
+def face_misfit(models, sizes, template):
+    """One sentence for the user where a captured face is not of this character's face model, else None.
+
+    models: a dict of sha256; sizes: how many coefficients of shape and of albedo were captured.
+    """
     if not any(sizes):
         return None
     if not len(template.face_vertices):
         return "The character has no face of its own, so the person's features and colours are left out."
-    models = clip.meta.get("models")
     captured = models.get("face") if isinstance(models, dict) else None
     built = template.meta.get("face_sha256")
     another = captured and built and captured != built
-    if another or sizes != (len(template.face_shapedirs), len(template.albedodirs)):
+    if another or tuple(sizes) != (len(template.face_shapedirs), len(template.albedodirs)):
         return (
             "The clip was captured with another face model than this character's: "
             "the person's features and colours are left out."

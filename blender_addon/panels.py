@@ -8,7 +8,7 @@ from .keyframes import CAPTURE_PROPERTY
 from .operators import annotate_pair, bridge_face
 from .operators.import_capture import FULLBODY_OT_import_capture
 
-_PART_LABELS = {"body": "Body", "left_hand": "Left Hand", "right_hand": "Right Hand", "face": "Face"}
+PART_LABELS = {"body": "Body", "left_hand": "Left Hand", "right_hand": "Right Hand", "face": "Face"}
 
 
 class FULLBODY_PT_capture(bpy.types.Panel):
@@ -28,13 +28,13 @@ class FULLBODY_PT_capture(bpy.types.Panel):
         summary = armature[CAPTURE_PROPERTY]
         box = layout.box()
         box.label(text=armature.name, icon="ARMATURE_DATA")
-        _draw_row(box, "Frames", f"{summary['frames']}")
-        _draw_row(box, "Frame Rate", f"{summary['fps']:.2f} fps")
-        _draw_row(box, "Duration", f"{summary['duration']:.2f} s")
+        draw_row(box, "Frames", f"{summary['frames']}")
+        draw_row(box, "Frame Rate", f"{summary['fps']:.2f} fps")
+        draw_row(box, "Duration", f"{summary['duration']:.2f} s")
         box = layout.box()
         box.label(text="Captured", icon="CHECKMARK")
-        for part, label in _PART_LABELS.items():
-            _draw_row(box, label, f"{summary['valid_percent'][part]:.0f} %")
+        for part, label in PART_LABELS.items():
+            draw_row(box, label, f"{summary['valid_percent'][part]:.0f} %")
 
 
 def captured_armature(active):
@@ -44,7 +44,7 @@ def captured_armature(active):
     return active
 
 
-def _draw_row(layout, label, value):
+def draw_row(layout, label, value):
     row = layout.split(factor=0.5)
     row.label(text=label)
     row.label(text=value)
@@ -56,6 +56,7 @@ class FULLBODY_PT_bridge(bpy.types.Panel):
     bl_space_type = "VIEW_3D"
     bl_region_type = "UI"
     bl_category = "Fullbody"
+    bl_order = 2
 
     def draw(self, context):
         layout = self.layout
