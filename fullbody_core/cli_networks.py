@@ -188,6 +188,23 @@ def add_evaluate(commands):
     clip.add_argument("videos", type=Path, nargs="+", metavar="VIDEO")
     add_capture_settings(clip)
     clip.set_defaults(run=run_evaluate_clip)
+    live = what.add_parser(
+        "live", help="the live path beside the offline one on videos: how near, how late, how steady, how fast"
+    )
+    live.add_argument("videos", type=Path, nargs="+", metavar="VIDEO")
+    live.add_argument(
+        "--smoothing",
+        type=float,
+        nargs="+",
+        default=(0.0, 0.5, 1.0),
+        metavar="X",
+        help="0 responsive to 1 steady (default: 0 0.5 1)",
+    )
+    live.add_argument(
+        "--overlay", type=Path, metavar="OUT.mp4", help="also write the video with the live skeleton drawn over it"
+    )
+    add_capture_settings(live)
+    live.set_defaults(run=run_evaluate_live)
     ik = what.add_parser("ik", help="IKNet beside the closed form and a long optimisation, on held-out motions")
     add_motion_data(ik)
     add_noise(ik)
@@ -334,6 +351,27 @@ def run_evaluate_clip(options):
     print(format_reports(reports))
 
 
+def run_evaluate_live(options):
+    from .evaluate.live import evaluate_live, format_live_reports
+    from .live.solver import FACE_SOLVERS
+
+    if options.face_solver not in FACE_SOLVERS:
+        raise UsageError(f"The live path has no face solver {options.face_solver}: choose one of {', '.join(FACE_SOLVERS)}.")
+    if not all(0 <= smoothing <= 1 for smoothing in options.smoothing):
+        raise UsageError("The smoothing should be between 0 and 1.")
+    if options.overlay is not None:
+        if len(options.videos) > 1:
+            raise UsageError("An overlay is of one video: give one with --overlay.")
+        check_writable(options.overlay)
+    settings, smoothings = capture_settings(options), tuple(options.smoothing)
+    reports = [
+        report
+        for video in options.videos
+        for report in evaluate_live(video, settings, smoothings, options.overlay, progress_bar(f"Watching {video.name}"))
+    ]
+    print(format_live_reports(reports))
+
+
 def run_evaluate_face(options):
     from .camera import DEFAULT_FOV
     from .evaluate.face import SOLVERS, detect_face, evaluate_face, format_face_reports
@@ -347,7 +385,7 @@ def run_evaluate_face(options):
 
 
 def add_bench(commands):
-    command = commands.add_parser("bench", help="measure how fast the networks are here")
+    command = commands.add_parser("bench", help="measure how fast the networks and the live link are here")
     what = command.add_subparsers(required=True, metavar="WHAT")
     detnet = what.add_parser("detnet", help="DetNet module by module, as in the paper's Table 1")
     detnet.add_argument("--size", choices=("full", "small", "tiny"), default="full", help="which DetNet (default: full)")
@@ -365,6 +403,27 @@ def add_bench(commands):
     add_people_data(people)
     people.add_argument("--seconds", type=float, default=10.0, help="how long to draw (default: 10)")
     people.set_defaults(run=run_bench_people)
+    add_bench_live(what)
+
+
+def add_bench_live(what):
+    live = what.add_parser(
+        "live",
+        help="the live link: how late, how often and how steadily Blender shows a video",
+        description="Captures a looping video live and shows it in a Blender in another process, and measures both.",
+    )
+    help_video = "what to capture (default: the demo's clip)"
+    live.add_argument("--video", type=Path, metavar="FILE", help=help_video)
+    live.add_argument("--seconds", type=float, default=30.0, help="how long to show it (default: 30)")
+    live.add_argument(
+        "--blender", metavar="EXE", help="the Blender to use (default: the bpy module, or blender on the PATH)"
+    )
+    live.add_argument(
+        "--record", action="store_true", help="record a take, too, and compare its playback with what was shown"
+    )
+    live.add_argument("--body", default="open", metavar="open|NAME|FILE", help="body model (default: the open body)")
+    live.add_argument("--face", default="open", metavar="open|NAME|FILE", help="face model (default: the open face)")
+    live.set_defaults(run=run_bench_live)
 
 
 def add_timing(command):
@@ -395,6 +454,23 @@ def run_bench_faces(options):
 
     sampler = FaceSampler(load_face(options.face))
     print(f"{faces_per_second(sampler, options.seconds):.1f} faces a second, drawn by {sampler.renderer.name}")
+
+
+def run_bench_live(options):
+    from .blender_process import find_blender
+    from .evaluate.live_link import LiveLinkError, bench_live, format_link_figures
+    from .video import open_video
+
+    if not 1 <= options.seconds <= 86_400:
+        raise UsageError(f"--seconds should be from 1 to 86400, got {options.seconds:g}.")
+    video = options.video or importlib.resources.files("fullbody_core") / "assets" / "demo.mp4"
+    open_video(video)
+    blender = find_blender(options.blender)
+    try:
+        figures = bench_live(video, options.seconds, blender, options.record, options.body, options.face)
+    except LiveLinkError as error:
+        raise UsageError(str(error)) from error
+    print(format_link_figures(figures))
 
 
 def run_bench_people(options):
