@@ -8,7 +8,7 @@ from pathlib import Path
 
 from . import __version__
 from .cli_bridge import add_bridge
-from .cli_live import add_live
+from .cli_live import add_live, keep_numpy_to_one_thread
 from .cli_networks import add_bench, add_evaluate, add_train
 from .cli_weights import add_weights
 from .usage import (
@@ -201,6 +201,8 @@ def _hide_native_logs():
 def run():
     """The console script."""
     _hide_native_logs()
+    if sys.argv[1:2] == ["live"]:
+        keep_numpy_to_one_thread()
     sys.exit(main())
 
 

@@ -27,6 +27,12 @@ _DESCRIPTION = """Captures the person before a camera, or in a video, while it h
 Prints one line of JSON: the port, the token that a viewer needs, and what it is about; all else goes to stderr."""
 
 
+def keep_numpy_to_one_thread():
+    """To be called before numpy is imported. One frame's arrays are too small for OpenBLAS's threads, and while those wait they
+    take the cores from the detector: on two cores that was half of all frames."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
 def add_live(commands):
     command = commands.add_parser("live", help="a camera drives the character in Blender", description=_DESCRIPTION)
     source = command.add_mutually_exclusive_group()
@@ -53,7 +59,6 @@ def run_live(options):
         print(json.dumps(list_cameras()), flush=True)
         return
     _check(options)
-    _keep_to_one_thread()
     _keep_memory_flat()
     end = _End(options.end_with_stdin)
     _say("Loading the models ...")
@@ -67,13 +72,6 @@ def run_live(options):
         print_warnings(source.warnings)
 
 
-def _keep_to_one_thread():
-    """Keeps numpy and torch, neither of which is loaded yet, from threads of their own: one frame's arrays are too small for them,
-    and while they wait they take the cores from the detector. On two cores that was half of all frames."""
-    for library in ("OMP", "OPENBLAS", "MKL"):
-        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
-
-
 def _keep_memory_flat():
     """Where the C library is glibc, keeps it from hoarding: it has a heap for each of many threads, and pictures that one
     thread makes and another frees leave holes in them, some megabytes a second. Pictures get mappings of their own instead."""
@@ -85,10 +83,13 @@ def _keep_memory_flat():
 
 def _make_responsive():
     """Keeps Python from halting frames: what was loaded stays, so collections need not look through all of it again and again,
-    and threads, of which a frame passes several, are switched more often than every 5 ms."""
+    and threads, of which a frame passes several, are switched more often than every 5 ms. Torch gets one thread, as numpy does."""
+    import torch
+
     gc.collect()
     gc.freeze()
     sys.setswitchinterval(SWITCH_SECONDS)
+    torch.set_num_threads(1)
 
 
 def _check(options):
