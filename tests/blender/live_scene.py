@@ -2,6 +2,7 @@
 """What the tests of the live link need: a real server inside the test, people and frames for it, and a character that follows."""
 
 import time
+from contextlib import contextmanager
 
 import bpy
 import numpy as np
@@ -13,6 +14,7 @@ from fullbody_mocap.live.target import CharacterTarget
 from synthetic_person import make_clip, make_template
 
 from fullbody_core.contract import wire as core_wire
+from fullbody_core.live.server import LiveServer
 
 EXPRESSIONS = ("smile", "eyeBlinkLeft", "eyeBlinkRight")
 
@@ -39,6 +41,15 @@ def stream_of(template, **changes):
 def on_cores_side(item):
     """The same item of the core's own `wire`, which the add-on has a copy of."""
     return getattr(core_wire, type(item).__name__)(**vars(item))
+
+
+@contextmanager
+def serving(template):
+    """A core's server for the template's models; its `requests` are what viewers asked it for."""
+    requests = []
+    with LiveServer(on_cores_side(stream_of(template)), on_request=requests.append, log=lambda line: None) as server:
+        server.requests = requests
+        yield server
 
 
 def person_of(clip, revision=1, **changes):

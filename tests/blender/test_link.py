@@ -14,15 +14,13 @@ from live_scene import (
     EXPRESSIONS,
     frames_of,
     make_person,
-    on_cores_side,
     person_of,
     send,
+    serving,
     stream_of,
     template_of_live,
     wait_until,
 )
-
-from fullbody_core.live.server import LiveServer
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +30,7 @@ def template():
 
 @pytest.fixture
 def server(template):
-    requests = []
-    with LiveServer(on_cores_side(stream_of(template)), on_request=requests.append, log=lambda line: None) as server:
-        server.requests = requests
+    with serving(template) as server:
         yield server
 
 

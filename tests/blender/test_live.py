@@ -26,18 +26,15 @@ from live_scene import (
     frames_of,
     joints_now,
     make_person,
-    on_cores_side,
     person_of,
     send,
+    serving,
     show,
-    stream_of,
     template_of_live,
     wait_until,
 )
 from scene_reading import contents, joints_over
 from synthetic_person import posed_joints
-
-from fullbody_core.live.server import LiveServer
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -57,9 +54,7 @@ def template():
 
 @pytest.fixture
 def server(template):
-    requests = []
-    with LiveServer(on_cores_side(stream_of(template)), on_request=requests.append, log=lambda line: None) as server:
-        server.requests = requests
+    with serving(template) as server:
         yield server
 
 
