@@ -71,11 +71,9 @@ def test_measures_every_frame_that_it_shows(watch, as_file):
         made, measured = watch(server, "--seconds", "2", as_file=as_file)
     assert made["errors"] == [] and made["playback"] is None
     count = len(measured["sequence"])
-    assert (
-        10 < count <= made["received"]
-        and np.all(np.diff(measured["sequence"]) > 0)
-        and np.all(np.diff(measured["received"]) > 0)
-    )
+    assert 10 < count <= made["received"] and np.all(np.diff(measured["sequence"]) > 0)
+    # The next frame may have come while one was shown: then it is counted with both.
+    assert np.all(np.diff(measured["received"]) >= 0) and np.all(measured["received"] >= np.arange(1, count + 1))
     np.testing.assert_allclose(measured["network"], 0.020)
     total = measured["shown"] - measured["arrived"]
     assert np.all(total > 0.026) and 0.026 + np.median(measured["writing"]) < np.median(total) < 0.2
