@@ -14,7 +14,6 @@ import numpy as np
 
 from .contract.frames import (
     REST_TO_WORLD,
-    axis_angle_to_quaternion,
     matrix_to_quaternion,
     multiply_quaternions,
 )
@@ -63,18 +62,6 @@ def bone_to_scene(directions):
 def bone_to_rest_quaternions(bone_to_scene_matrices):
     """From `bone.matrix_local` rotations [J, 3, 3] to WXYZ quaternions [J, 4] that turn bone axes into the rest frame."""
     return matrix_to_quaternion(REST_TO_WORLD.T @ np.asarray(bone_to_scene_matrices, float))
-
-
-def pose_to_quaternions(poses):
-    """SMPL-H `poses` [T, 3 * J] axis-angle rad to parent-relative rotations [T, J, 4] WXYZ, all in rest-frame axes.
-
-    Joint 0 comes as the turn from scene rest to the posed person: the armature stands upright at rest, so the upright turn
-    that is part of every captured root rotation must not be applied twice.
-    """
-    quaternions = axis_angle_to_quaternion(np.asarray(poses, float).reshape(len(poses), -1, 3))
-    world_to_rest = matrix_to_quaternion(REST_TO_WORLD.T)
-    quaternions[:, 0] = multiply_quaternions(world_to_rest, quaternions[:, 0])
-    return quaternions
 
 
 def rest_to_bone_rotations(quaternions, bone_to_rest):

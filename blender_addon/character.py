@@ -15,7 +15,7 @@ from mathutils import Matrix
 
 from . import axes
 from .colour import add_colour, set_colour
-from .contract.character import CharacterError
+from .contract.character import CharacterError, fitting
 from .contract.skeleton import JOINT_NAMES, PARENTS
 from .materials import add_materials
 from .pose_shapes import add_pose_shapes
@@ -93,8 +93,7 @@ def build_character(template, betas, *, name, collection, view_layer, face_shape
     mesh.parent = armature
     mesh.modifiers.new("Armature", "ARMATURE").object = armature
     add_colour(mesh, template, face_albedo)
-    if len(face_shape) or len(face_albedo):
-        mesh[FACE_PROPERTY] = {"shape": np.asarray(face_shape).tolist(), "albedo": np.asarray(face_albedo).tolist()}
+    _note_face(mesh, face_shape, face_albedo)
     armature[CHARACTER_PROPERTY] = _made_from(template)
     return Character(armature, mesh)
 
@@ -130,10 +129,7 @@ def check_face(template, face_shape, face_albedo):
 
 def fitting_betas(template, betas):
     """`betas` [B] cut or filled with zeros to as many as the template has."""
-    fitting = np.zeros(template.shapedirs.shape[-1])
-    count = min(len(fitting), len(betas))
-    fitting[:count] = betas[:count]
-    return fitting
+    return fitting(betas, template.shapedirs.shape[-1])
 
 
 def bone_rest(armature, joint_names=JOINT_NAMES):
@@ -229,6 +225,11 @@ def set_face(character, template, face_shape, face_albedo):
             mesh.data.update()
     if len(face_albedo):
         set_colour(mesh, template, face_albedo)
+    _note_face(mesh, face_shape, face_albedo)
+
+
+def _note_face(mesh, face_shape, face_albedo):
+    """Keeps the coefficients of a face on its mesh object, if there are any."""
     if len(face_shape) or len(face_albedo):
         mesh[FACE_PROPERTY] = {"shape": np.asarray(face_shape).tolist(), "albedo": np.asarray(face_albedo).tolist()}
 

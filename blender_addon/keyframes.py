@@ -8,7 +8,7 @@ import numpy as np
 
 from . import axes
 from .character import bone_rest, widen_slider
-from .contract.frames import continuous_quaternions, slerp_quaternions
+from .contract.frames import continuous_quaternions, pose_to_quaternions, slerp_quaternions
 from .contract.skeleton import JOINT_NAMES, PART_JOINTS, VALID_PARTS
 from .tracks import Track, write_tracks
 
@@ -111,7 +111,7 @@ def clip_tracks(clip, armature, timing):
     """Tracks for the armature: 52 bone rotations and the root's location. A part has no keys where it was not captured."""
     heads, bones = bone_rest(armature)
     bone_to_rest = axes.bone_to_rest_quaternions(bones)
-    quaternions = axes.pose_to_quaternions(clip.poses)
+    quaternions = pose_to_quaternions(clip.poses)
     locations = axes.trans_to_root_location(clip.trans, heads[0], bones[0])
     times = timing.times(clip)
     frames = timing.frames(clip, times)

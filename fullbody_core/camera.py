@@ -6,7 +6,7 @@ Camera frame as in contract/frames.py: x right, y down, z away; metres and pixel
 import numpy as np
 
 from .contract.frames import CAMERA_TO_WORLD, axis_angle_to_matrix
-from .swing_twist import shortest_arc
+from .contract.swing_twist import shortest_arc
 
 DEFAULT_FOV = 55.0
 """Degrees across the longer side of the image: between a phone's main camera while filming (about 60) and a webcam (about 50)."""

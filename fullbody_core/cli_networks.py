@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from .usage import (
     UsageError,
+    add_blender_choice,
     add_capture_settings,
     capture_settings,
     check_writable,
@@ -415,9 +416,7 @@ def add_bench_live(what):
     help_video = "what to capture (default: the demo's clip)"
     live.add_argument("--video", type=Path, metavar="FILE", help=help_video)
     live.add_argument("--seconds", type=float, default=30.0, help="how long to show it (default: 30)")
-    live.add_argument(
-        "--blender", metavar="EXE", help="the Blender to use (default: the bpy module, or blender on the PATH)"
-    )
+    add_blender_choice(live)
     live.add_argument(
         "--record", action="store_true", help="record a take, too, and compare its playback with what was shown"
     )

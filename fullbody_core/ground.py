@@ -5,8 +5,8 @@ import numpy as np
 from .camera import camera_pitch, level_camera_to_world
 from .contract.frames import axis_angle_to_matrix
 from .contract.skeleton import JOINT_INDEX
+from .contract.swing_twist import unit
 from .detect.keypoints import SEEN
-from .swing_twist import unit
 
 SOLES = tuple(f"{side}_{name}" for side in ("left", "right") for name in ("heel", "big_toe"))
 STRAIGHT_LEG, STRAIGHT_BODY = np.radians([35, 30])

@@ -12,12 +12,12 @@ from .camera import rays, solve_translation
 from .contract.easing import smoothstep
 from .contract.frames import matrix_to_quaternion, quaternion_to_matrix
 from .contract.skeleton import JOINT_INDEX, JOINT_NAMES, PARENTS, PART_JOINTS, SIDES
+from .contract.swing_twist import fraction_of, limit_angle, shortest_arc, transpose
 from .ik.analytic_limbs import NECK_LIMIT
 from .ik.face_mesh import found_heads
 from .ik.holes import bridge_holes
 from .ik.rest_skeleton import TRACKED, RestSkeleton, tracked_places
 from .smoothing import BOTH_WAYS, DEPTH, KEYPOINTS, PICTURE, SIGHT
-from .swing_twist import fraction_of, limit_angle, shortest_arc, transpose
 
 LIFT_ROUNDS = 3
 """Rounds of placing the body and drawing its keypoints onto their lines of sight; more changes nothing visible."""

@@ -7,7 +7,6 @@ in plain Python values. The session keeps no reference into Blender's data from 
 
 import time
 import traceback
-from array import array
 from collections import deque
 
 import bpy
@@ -30,7 +29,6 @@ _READOUTS = 0.25  # s between updates of the panel
 _RECENT = 150  # frames that the panel's latencies are of
 _LAST_WORDS = 2.0  # s that a core whose link broke off may take to say why it ended
 _BAD_INPUT = 2  # the core's exit code after one sentence on stderr
-_MOST_LATENCIES = 100_000
 _TAKE = "Take "
 
 _session = None
@@ -39,19 +37,17 @@ _last_take = None
 
 
 class Latencies:
-    """Seconds from a picture's arrival in the core to its pose being set: `total` and `beyond` what its detector took."""
+    """Seconds from a picture's arrival in the core to its pose being set, of the last frames: `total` and `beyond` what its
+    detector took."""
 
     def __init__(self):
-        self.total, self.beyond = array("f"), array("f")
+        self.total, self.beyond = deque(maxlen=_RECENT), deque(maxlen=_RECENT)
 
     def add(self, frame, now):
-        """Counts a frame whose pose is set `now`. Returns its (total, beyond)."""
+        """Counts a frame whose pose is set `now`."""
         total = now - frame.arrived
-        beyond = total - frame.waited - frame.network
-        if len(self.total) < _MOST_LATENCIES:
-            self.total.append(total)
-            self.beyond.append(beyond)
-        return total, beyond
+        self.total.append(total)
+        self.beyond.append(total - frame.waited - frame.network)
 
 
 class Session:
@@ -60,7 +56,7 @@ class Session:
     target: what follows (see `target`); its scene's settings are the ones that count
     state: one sentence for the panel; problem: whether it is one; notes: what the target could not take on
     recording: the running `Recording`, or None; take: one sentence on what became of the last one, or None
-    shown, fps, latencies, recent: frames shown, how many a second, all their `Latencies`, and (total, beyond) of the last few
+    shown, fps, latencies: frames shown, how many a second, and the `Latencies` of the last few
     """
 
     def __init__(self, target, scene, process=None, link=None):
@@ -68,7 +64,7 @@ class Session:
         self.process, self.link = process, link
         self.state, self.problem, self.notes, self.is_over = "Starting the core ...", False, [], False
         self.recording, self.take = None, None
-        self.latencies, self.recent = Latencies(), deque(maxlen=_RECENT)
+        self.latencies = Latencies()
         self.shown, self.fps, self.frame, self._shown_at = 0, 0.0, None, 0.0
         self._revision = self._stream = self._smoothing = None
         self._first_frame, self._ask_again_at = 1, 0.0
@@ -89,7 +85,8 @@ class Session:
 
     def latency(self):
         """Medians (total, beyond) s of the last frames, or None."""
-        return tuple(np.median(np.array(self.recent), 0)) if self.recent else None
+        latencies = self.latencies
+        return (np.median(latencies.total), np.median(latencies.beyond)) if latencies.total else None
 
     def settings(self):
         """The `FullbodyLiveSettings` that count, or None where their scene was removed."""
@@ -209,7 +206,7 @@ class Session:
         self._shown_at = now = time.monotonic()
         link.shown += 1
         self.shown, self.frame = self.shown + 1, frame
-        self.recent.append(self.latencies.add(frame, now))
+        self.latencies.add(frame, now)
         return True
 
     def _introduce(self, person, now):

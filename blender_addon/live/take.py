@@ -14,6 +14,7 @@ import numpy as np
 
 from ..contract import wire
 from ..contract.capture import CaptureClip
+from ..contract.character import fitting
 from ..contract.frames import axis_angle_to_matrix, forward_kinematics
 from ..contract.npz_file import FileError
 from ..contract.skeleton import PARENTS, VALID_PARTS
@@ -175,14 +176,6 @@ def make_take(stream, items, template, same_body):
         },
     )
     return Take(clip, replace(clip, valid=np.ones_like(valid), face_expression=expression))
-
-
-def fitting(coefficients, count):
-    """Coefficients [C] cut or filled with zeros to `count`."""
-    fit = np.zeros(count)
-    kept = min(count, len(coefficients))
-    fit[:kept] = coefficients[:kept]
-    return fit
 
 
 def _joints_in_camera(rest_joints, poses, trans, camera_to_world):

@@ -22,6 +22,7 @@ from ..character import (
     set_face,
     widen_slider,
 )
+from ..contract.frames import pose_to_quaternions
 from ..contract.skeleton import JOINT_NAMES
 from ..importer import face_misfit, same_body
 from ..keyframes import CAPTURE_PROPERTY, animate_character, capture_summary
@@ -144,7 +145,7 @@ class CharacterTarget:
         """Poses the character as a `Frame` says. Blender evaluates it when it next draws."""
         character = self.find()
         heads, bones, bone_to_rest = self._bone_rest(character.armature)
-        rotations = axes.rest_to_bone_rotations(axes.pose_to_quaternions(frame.poses[None])[0], bone_to_rest)
+        rotations = axes.rest_to_bone_rotations(pose_to_quaternions(frame.poses[None])[0], bone_to_rest)
         pose_bones = character.armature.pose.bones
         try:
             for name, rotation in zip(JOINT_NAMES, rotations.tolist()):

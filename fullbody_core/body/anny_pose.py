@@ -8,7 +8,7 @@ import torch
 from scipy.spatial import cKDTree
 
 from ..contract.frames import axis_angle_to_matrix
-from ..swing_twist import axes_rotation, rotate, shortest_arc, transpose, twist_angle
+from ..contract.swing_twist import axes_rotation, rotate, shortest_arc, transpose, twist_angle
 from .smplh_file import BodyModelError
 
 ADULT_YEARS = (18.0, 80.0)

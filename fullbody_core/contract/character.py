@@ -49,6 +49,14 @@ DEFAULT_SKIN = (0.45, 0.22, 0.14)
 """Linear RGB of a character that no face model has coloured."""
 
 
+def fitting(coefficients, count):
+    """Coefficients [C] cut or filled with zeros to `count`."""
+    fit = np.zeros(count)
+    kept = min(count, len(coefficients))
+    fit[:kept] = coefficients[:kept]
+    return fit
+
+
 class CharacterError(FileError):
     """A character template that cannot be used. The message is one sentence for the user."""
 

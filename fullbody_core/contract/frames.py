@@ -26,6 +26,9 @@ REST_TO_WORLD = CAMERA_TO_WORLD @ REST_TO_CAMERA
 MIRROR = np.diag([-1.0, 1, 1])
 """What a looking glass across x shows: of points by itself, of rotations on both sides."""
 
+MIRROR_TURN = np.array([1.0, -1, -1])
+"""What it shows of a turn's axis [3], by itself: the axis is no point but a sense of turning."""
+
 
 _NEXT, _LAST = np.array([1, 2, 0]), np.array([2, 0, 1])
 
@@ -124,6 +127,20 @@ def multiply_quaternions(a, b):
     w = a[..., :1] * b[..., :1] - np.sum(a[..., 1:] * b[..., 1:], -1, keepdims=True)
     vector = a[..., :1] * b[..., 1:] + b[..., :1] * a[..., 1:] + cross(a[..., 1:], b[..., 1:])
     return np.concatenate([w, vector], -1)
+
+
+_WORLD_TO_REST = matrix_to_quaternion(REST_TO_WORLD.T)
+
+
+def pose_to_quaternions(poses):
+    """SMPL-H `poses` [T, 3 * J] axis-angle rad to parent-relative rotations [T, J, 4] WXYZ, all in rest-frame axes.
+
+    Joint 0 comes as the turn from a person who stands upright: in a capture its rotation holds the upright turn, too, which must
+    not be applied twice to a character that stands upright at rest.
+    """
+    quaternions = axis_angle_to_quaternion(np.asarray(poses, float).reshape(len(poses), -1, 3))
+    quaternions[:, 0] = multiply_quaternions(_WORLD_TO_REST, quaternions[:, 0])
+    return quaternions
 
 
 def continuous_quaternions(quaternions):

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 
+from .frames import MIRROR, MIRROR_TURN
 from .skeleton import JOINT_INDEX, JOINT_NAMES, VALID_PARTS
 
 _OTHER = {"left": "right", "right": "left", "Left": "Right", "Right": "Left"}
@@ -16,13 +17,12 @@ def other_side(name):
 
 _JOINTS = np.array([JOINT_INDEX[other_side(name)] for name in JOINT_NAMES])
 _PARTS = [VALID_PARTS.index(other_side(part)) for part in VALID_PARTS]
-_TURN = np.array([1.0, -1.0, -1.0])
 
 
 def mirror_pose(poses, trans, valid):
     """poses [..., 156] axis-angle rad, trans [..., 3] m and valid [..., 4] of the person mirrored across the world's x."""
-    joints = np.reshape(poses, np.shape(poses)[:-1] + (len(JOINT_NAMES), 3))[..., _JOINTS, :] * _TURN
-    return joints.reshape(np.shape(poses)), np.asarray(trans) * [-1.0, 1, 1], np.asarray(valid)[..., _PARTS]
+    joints = np.reshape(poses, np.shape(poses)[:-1] + (len(JOINT_NAMES), 3))[..., _JOINTS, :] * MIRROR_TURN
+    return joints.reshape(np.shape(poses)), np.asarray(trans) @ MIRROR, np.asarray(valid)[..., _PARTS]
 
 
 def mirror_order(expression_names):

@@ -14,11 +14,11 @@ from ..body.load_body import load_body
 from ..camera import project
 from ..contract.frames import MIRROR
 from ..contract.skeleton import BLAZEPOSE_33, BLAZEPOSE_BONES, HAND_BONES, JOINT_INDEX, SIDES
+from ..contract.swing_twist import transpose
 from ..detect.keypoints import SEEN, Keypoints
 from ..detect.mediapipe import MediaPipeDetector
 from ..ik.rest_skeleton import BODY_PLACES, RestSkeleton, hand_places
 from ..pipeline import turn_to_camera
-from ..swing_twist import transpose
 from ..synth.detector_noise import BODY_PART, HAND_PART, DetectorNoise
 from ..synth.noise_fit import (
     BODY_RANK,

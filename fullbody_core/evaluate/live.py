@@ -19,7 +19,6 @@ from ..detect.keypoints import Keypoints
 from ..face.load_face import load_face
 from ..ik.rest_skeleton import RestSkeleton
 from ..live.solver import LiveSolver
-from ..motion import Motion
 from ..overlay import draw_frame
 from ..pipeline import CaptureSettings, all_keypoints2d, capture, make_detector
 from ..read_ahead import decoded_ahead
@@ -156,8 +155,7 @@ def _to_clip(solved, persons, seen, timestamps, video, body, expression_names):
 def posed_joints(poses, trans, skeleton):
     """Joints [T, 52, 3] m in the world of poses [T, 156] and trans [T, 3] of a capture file."""
     rotations = axis_angle_to_matrix(poses.reshape(len(poses), -1, 3))
-    motion = Motion(skeleton, rotations, trans + skeleton.joints[0], np.ones((len(poses), 4), bool))
-    return skeleton.pose(motion.rotations)[0] + motion.pelvis[:, None]
+    return skeleton.pose(rotations)[0] + (trans + skeleton.joints[0])[:, None]
 
 
 def compare(live, offline, smoothing, body):
@@ -166,8 +164,8 @@ def compare(live, offline, smoothing, body):
     used = live.measured & clip.valid[:, 0] & offline.valid[:, 0]
     faces = used & clip.valid[:, 3] & offline.valid[:, 3]
     own, other = (item.joints_camera[:, BODY_JOINTS] for item in (clip, offline))
-    own_world = in_world(clip, live.persons)[:, BODY_JOINTS]
-    other_world = in_world(offline)[:, BODY_JOINTS]
+    own_world = joints_in_world(clip, live.persons)[:, BODY_JOINTS]
+    other_world = joints_in_world(offline)[:, BODY_JOINTS]
     relative = np.linalg.norm((own - own[:, :1]) - (other - other[:, :1]), axis=-1)
     difference = np.abs(clip.face_expression - offline.face_expression)[faces]
     return LiveReport(
@@ -187,7 +185,7 @@ def compare(live, offline, smoothing, body):
     )
 
 
-def in_world(clip, persons=None):
+def joints_in_world(clip, persons=None):
     """Joints [T, 52, 3] m of a clip in the world, by each frame's own `Person` where these are given."""
     poses = [clip.camera_to_world] * clip.frame_count if persons is None else [person.camera_to_world for person in persons]
     poses = np.stack(poses)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..camera import project, rays
-from ..swing_twist import shortest_arc
+from ..contract.swing_twist import shortest_arc
 
 
 @dataclass

@@ -19,7 +19,7 @@ from ..body.surface_parts import eye_parts, separate_parts
 from ..cache import kept_in_cache
 from ..contract.easing import smoothstep
 from ..contract.morphable import FaceModelError, MorphableModel
-from ..swing_twist import nearest_rotation
+from ..contract.swing_twist import nearest_rotation
 from .albedo import pigment_albedo
 from .correspondence import find_mesh_points
 from .landmarks import LEFT_EYE_LOWER, LEFT_EYE_UPPER, RIGHT_EYE_LOWER, RIGHT_EYE_UPPER

@@ -16,9 +16,9 @@ from ..contract.bridge import BridgeError, BridgeRecipe, check_loop, fingerprint
 from ..contract.easing import smoothstep
 from ..contract.skeleton import MESH_POINTS
 from ..contract.surface import face_edges, parts_between, triangulate, vertex_normals
+from ..contract.swing_twist import nearest_rotation, unit
 from ..face.correspondence import is_symmetric, mirror_mesh_points
 from ..face.landmarks import CONTOUR
-from ..swing_twist import nearest_rotation, unit
 from ..triangle_mesh import nearest_on_surface
 
 KEPT = -0.02

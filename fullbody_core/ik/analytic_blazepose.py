@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..contract.skeleton import JOINT_INDEX
-from ..swing_twist import axes_rotation, blend_directions, fraction_of, limit_angle, reject, transpose, unit
+from ..contract.swing_twist import axes_rotation, blend_directions, fraction_of, limit_angle, reject, transpose, unit
 from .analytic_limbs import COLLAR_LIMIT, LEFT, NECK_LIMIT, UP, LimbSolver
 from .face_mesh import found_heads
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..contract.frames import cross
 from ..contract.skeleton import FINGERS, HAND_21, JOINT_INDEX, SIDES
-from ..swing_twist import about, axes_rotation, limit_angle, rotate, shortest_arc, transpose, unit
+from ..contract.swing_twist import about, axes_rotation, limit_angle, rotate, shortest_arc, transpose, unit
 
 MCP_FLEXION, MCP_ABDUCTION = np.radians([-30, 95]), np.radians([-25, 25])
 PIP_FLEXION, DIP_FLEXION = np.radians([-5, 110]), np.radians([-5, 85])

@@ -15,7 +15,7 @@ import numpy as np
 from ..contract.easing import smoothstep
 from ..contract.frames import axis_angle_to_matrix, cross, matrix_to_axis_angle
 from ..contract.skeleton import BODY_JOINT_NAMES, BODY_JOINTS, BODY_PARENTS, JOINT_INDEX, JOINT_NAMES, SIDES
-from ..swing_twist import (
+from ..contract.swing_twist import (
     about,
     axes_rotation,
     blend_directions,

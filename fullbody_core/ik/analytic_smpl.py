@@ -7,7 +7,7 @@ nothing shows, is shared out between the pelvis, the chest and the head, whose w
 import numpy as np
 
 from ..contract.skeleton import SIDES
-from ..swing_twist import (
+from ..contract.swing_twist import (
     axes_rotation,
     blend_directions,
     fraction_of,

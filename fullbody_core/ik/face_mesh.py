@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..contract.skeleton import BLAZEPOSE_33, SMPL_33
-from ..swing_twist import axes_rotation, transpose
+from ..contract.swing_twist import axes_rotation, transpose
 from .holes import bridge_holes
 from .rest_skeleton import BODY_PLACES
 

@@ -28,9 +28,9 @@ from ..contract.skeleton import (
     SIDES,
     SMPL_33,
 )
+from ..contract.swing_twist import about, fraction_of, nearest_rotation, transpose, twist_angle, unit
 from ..detect.keypoints import Keypoints
 from ..networks.iknet import IKNet
-from ..swing_twist import about, fraction_of, nearest_rotation, transpose, twist_angle, unit
 from ..weights import WeightsUnsuited, load_shipped
 from .analytic import solve_body
 from .analytic_limbs import relative_to_parents

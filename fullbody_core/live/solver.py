@@ -137,9 +137,6 @@ class LiveSolver:
         """Waits until what is being measured is ready for the next frame: for whoever has no stream to keep up with."""
         self._calibrator.wait(timeout)
 
-    def close(self):
-        self._calibrator.wait(timeout=1.0)
-
     def solve(self, keypoints, image, timestamp):
         """The `Solved` person of one frame: its `Keypoints`, its RGB uint8 picture [H, W, 3] and its time in s.
 
@@ -376,7 +373,6 @@ class _Calibrator:
         self._collection = Collection(settled=False)
         self._guessed = False
         self._worker = None
-        self._ready = None
         self.message = ""
 
     @property

@@ -23,13 +23,7 @@ import numpy as np
 from pythonosc.osc_bundle_builder import IMMEDIATELY, OscBundleBuilder
 from pythonosc.osc_message_builder import build_msg
 
-from ..contract.frames import (
-    MIRROR,
-    REST_TO_WORLD,
-    axis_angle_to_quaternion,
-    matrix_to_quaternion,
-    multiply_quaternions,
-)
+from ..contract.frames import MIRROR, MIRROR_TURN, REST_TO_WORLD, pose_to_quaternions
 from ..contract.skeleton import FINGERS, JOINT_NAMES, PARENTS, SIDES
 
 PORT = 39539
@@ -65,7 +59,6 @@ PRESETS = ("A", "I", "U", "E", "O", "Blink", "Blink_L", "Blink_R", "Joy", "Angry
 
 _CALIBRATED, _UNCALIBRATED = 3, 0
 _OFFSETS = np.array([0, *PARENTS[1:]])
-_WORLD_TO_REST = matrix_to_quaternion(REST_TO_WORLD.T)
 
 
 class VmcError(ValueError):
@@ -94,10 +87,8 @@ def to_unity(rest_joints, poses, trans):
     positions = rest_joints - rest_joints[_OFFSETS]
     # The pelvis stands at trans + J0 with J0's rest-frame numbers taken as they are (AMASS).
     positions[0] = REST_TO_WORLD.T @ (np.asarray(trans, float) + rest_joints[0])
-    quaternions = axis_angle_to_quaternion(np.reshape(poses, (len(JOINT_NAMES), 3)))
-    quaternions[0] = multiply_quaternions(_WORLD_TO_REST, quaternions[0])
-    w, x, y, z = quaternions.T
-    return positions @ MIRROR, np.stack([x, -y, -z, w], -1)
+    quaternions = pose_to_quaternions(np.reshape(poses, (1, -1)))[0]
+    return positions @ MIRROR, np.concatenate([quaternions[:, 1:] * MIRROR_TURN, quaternions[:, :1]], -1)
 
 
 def preset_values(expression_names, expression):

@@ -7,8 +7,8 @@ Garments are cut in the rest pose: a sleeve ends at a distance from the body's m
 import numpy as np
 
 from ..contract.skeleton import JOINT_INDEX
+from ..contract.swing_twist import unit
 from ..networks.detnet_samples import CELL, HAND_SIZE, IMAGE_SIZE
-from ..swing_twist import unit
 from .shaders import FIELDS, OCCLUDERS, SHAPES
 
 SKIN_TONES = np.array(

@@ -39,7 +39,7 @@ import numpy as np
 from ..contract.frames import axis_angle_to_matrix
 from ..contract.npz_file import FileError, check_arrays, check_format, read_npz, write_npz
 from ..contract.skeleton import BLAZEPOSE_33, HAND_21, HAND_BONES, SIDES, mirror_names
-from ..swing_twist import rotate, transpose, unit
+from ..contract.swing_twist import rotate, transpose, unit
 
 FORMAT_NAME = "fullbody-detector-noise"
 FORMAT_VERSION = 1

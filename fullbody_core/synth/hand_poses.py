@@ -14,8 +14,8 @@ The distribution, for a left hand, from the outside in:
 import numpy as np
 
 from ..contract.skeleton import FINGERS, JOINT_INDEX
+from ..contract.swing_twist import about, unit
 from ..ik.analytic_hand import DIP_FLEXION, MCP_ABDUCTION, MCP_FLEXION, PIP_FLEXION
-from ..swing_twist import about, unit
 
 LONG_FINGERS = ("index", "middle", "ring", "pinky")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from ..contract.frames import MIRROR, axis_angle_to_matrix, matrix_to_axis_angle
-from ..swing_twist import transpose
+from ..contract.swing_twist import transpose
 from .detector_noise import PartNoise, bone_lengths, marked_points
 
 BODY_RANK, HAND_RANK = 32, 24

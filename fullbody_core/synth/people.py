@@ -12,10 +12,10 @@ import torch
 from ..body.lbs import BodyModel
 from ..contract.frames import CAMERA_TO_WORLD, MIRROR, axis_angle_to_matrix, matrix_to_axis_angle
 from ..contract.skeleton import BODY_JOINTS, HAND_21, JOINT_INDEX, JOINT_NAMES, SIDES, SMPL_33, mirror_names
+from ..contract.swing_twist import rotate, shortest_arc
 from ..ik.rest_skeleton import BODY_PLACES, hand_places
 from ..networks.body_keypoints import EXTENDED_BODIES
 from ..networks.detnet_samples import FACE_POINTS, IMAGE_SIZE
-from ..swing_twist import rotate, shortest_arc
 from .hand_poses import sample_hand_poses
 from .scenes import LARGEST_BETA
 

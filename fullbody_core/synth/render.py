@@ -13,7 +13,7 @@ from embreex.mesh_construction import TriangleMesh
 from ..camera import project, rays
 from ..contract.skeleton import JOINT_INDEX, JOINT_NAMES
 from ..contract.surface import vertex_normals
-from ..swing_twist import unit
+from ..contract.swing_twist import unit
 
 GAMMA = 2.2
 """Between light, which adds, and the numbers of a picture: close enough to sRGB's own curve."""

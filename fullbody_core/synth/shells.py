@@ -7,7 +7,7 @@ from scipy.spatial import cKDTree
 
 from ..contract.easing import smoothstep
 from ..contract.skeleton import JOINT_INDEX, JOINT_NAMES, SIDES
-from ..swing_twist import unit
+from ..contract.swing_twist import unit
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 from ..contract.frames import axis_angle_to_matrix, matrix_to_axis_angle
 from ..contract.npz_file import FileError, read_npz
 from ..contract.skeleton import JOINT_INDEX, JOINT_NAMES
-from ..swing_twist import about, reject, transpose, twist_angle
+from ..contract.swing_twist import about, reject, transpose, twist_angle
 
 HELD_OUT_SHARE = 0.15
 

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 from fullbody_mocap import axes
-from fullbody_mocap.contract.frames import REST_TO_WORLD, matrix_to_axis_angle, quaternion_to_matrix
+from fullbody_mocap.contract.frames import REST_TO_WORLD, matrix_to_axis_angle, pose_to_quaternions, quaternion_to_matrix
 from fullbody_mocap.contract.skeleton import JOINT_INDEX
 from synthetic_person import rest_joints
 
@@ -34,7 +34,7 @@ def test_bone_axes_have_no_singular_direction(direction):
 def test_upright_root_needs_no_rotation():
     poses = np.zeros((1, 156))
     poses[0, :3] = matrix_to_axis_angle(REST_TO_WORLD)
-    quaternions = axes.pose_to_quaternions(poses)
+    quaternions = pose_to_quaternions(poses)
     assert np.allclose(np.abs(quaternions[..., 0]), 1)
 
 
@@ -43,7 +43,7 @@ def test_bone_rotation_is_the_rest_rotation_seen_from_the_bone():
     bones = axes.bone_to_scene(rng.normal(size=(52, 3)))
     poses = rng.normal(size=(3, 156))
     bone_to_rest = axes.bone_to_rest_quaternions(bones)
-    quaternions = axes.pose_to_quaternions(poses)
+    quaternions = pose_to_quaternions(poses)
     local = quaternion_to_matrix(axes.rest_to_bone_rotations(quaternions, bone_to_rest))
     basis = REST_TO_WORLD.T @ bones
     assert np.allclose(local, np.swapaxes(basis, -1, -2) @ quaternion_to_matrix(quaternions) @ basis)

@@ -21,6 +21,7 @@ from fullbody_core.contract.skeleton import (
     SIDES,
     SMPL_33,
 )
+from fullbody_core.contract.swing_twist import about, reject, rotate, transpose, unit
 from fullbody_core.detect.keypoints import Keypoints
 from fullbody_core.ik.analytic import AnalyticSolver, solve_body, solve_pose
 from fullbody_core.ik.analytic_blazepose import FOOT_SLOPE
@@ -28,7 +29,6 @@ from fullbody_core.ik.analytic_limbs import ARM_JOINTS, FOREARM_TWIST_LIMIT, HEA
 from fullbody_core.ik.bone_lengths import MEASURED_BONES, fit_shape, measure_bones
 from fullbody_core.ik.face_mesh import head_from_mesh
 from fullbody_core.ik.rest_skeleton import TRACKED, RestSkeleton
-from fullbody_core.swing_twist import about, reject, rotate, transpose, unit
 
 UP, LEFT, FORWARD = np.array([0.0, 1, 0]), np.array([1.0, 0, 0]), np.array([0.0, 0, 1])
 MIRROR = np.diag([-1.0, 1, 1])

@@ -21,6 +21,7 @@ from fullbody_core.contract.skeleton import (
     SMPL_33,
     full_keypoint_names,
 )
+from fullbody_core.contract.swing_twist import unit
 from fullbody_core.detect.keypoints import Keypoints
 from fullbody_core.evaluate.clip import reprojection_errors
 from fullbody_core.ik.bone_lengths import MEASURED_BONES
@@ -30,7 +31,6 @@ from fullbody_core.ik.rest_skeleton import RestSkeleton
 from fullbody_core.motion import hold_through_holes, smooth_keypoints, smooth_motion, solve_motion
 from fullbody_core.overlay import draw_frame
 from fullbody_core.pipeline import decide_valid, estimate_shape, make_solver, to_clip, turn_to_camera
-from fullbody_core.swing_twist import unit
 
 IMAGE_SIZE = (1280, 720)
 MATRIX = camera_matrix(IMAGE_SIZE)

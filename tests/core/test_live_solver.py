@@ -373,7 +373,7 @@ def test_calibration_may_be_asked_for_by_another_thread_at_any_time(make, body):
     finally:
         stop.set()
         thread.join()
-        solver.close()
+        solver.finish_calibration(timeout=1.0)
     assert set(np.diff(revisions)) <= {0, 1}
 
 
@@ -437,7 +437,7 @@ def test_no_clock_breaks_the_stream(make, body, times):
     seen, _ = person_before_the_camera(body, 40)
     solver = make(smoothing=1.0)
     answers = [solver.solve(seen.take(frame), PICTURE, times[frame]) for frame in range(40)]
-    solver.close()
+    solver.finish_calibration(timeout=1.0)
     assert all(np.isfinite(answer.poses).all() and answer.valid[0] for answer in answers)
 
 

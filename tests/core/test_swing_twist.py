@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fullbody_core.contract.easing import smoothstep
 from fullbody_core.contract.frames import axis_angle_to_matrix, matrix_to_axis_angle
-from fullbody_core.swing_twist import (
+from fullbody_core.contract.swing_twist import (
     about,
     axes_rotation,
     blend_directions,

@@ -8,10 +8,10 @@ import torch
 from fullbody_core.contract.frames import axis_angle_to_matrix, matrix_to_axis_angle
 from fullbody_core.contract.npz_file import write_npz
 from fullbody_core.contract.skeleton import BODY_JOINTS, JOINT_INDEX, JOINT_NAMES
+from fullbody_core.contract.swing_twist import about, twist_angle
 from fullbody_core.ik.analytic_hand import palm_orientation, solve_fingers
 from fullbody_core.ik.rest_skeleton import RestSkeleton, hand_places
 from fullbody_core.networks.iknet import LAYOUTS, IKNet, IKNetPose
-from fullbody_core.swing_twist import about, twist_angle
 from fullbody_core.synth.hand_poses import sample_hand_poses
 from fullbody_core.train.iknet import IKNetTrainer, IKNetTraining, iknet_losses, write_weights
 from fullbody_core.train.iknet_samples import BodyPoses, HandPoses, SampleMaker, mirror_turns

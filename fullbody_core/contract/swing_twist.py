@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .contract.frames import axis_angle_to_matrix, cross, matrix_to_axis_angle, matrix_to_quaternion
+from .frames import axis_angle_to_matrix, cross, matrix_to_axis_angle, matrix_to_quaternion
 
 _SHORTEST = 1e-9
 """Vectors below half of this have no direction."""
