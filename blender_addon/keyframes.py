@@ -8,8 +8,9 @@ import numpy as np
 
 from . import axes
 from .character import bone_rest, widen_slider
-from .contract.frames import continuous_quaternions, pose_to_quaternions, slerp_quaternions
+from .contract.frames import pose_to_quaternions
 from .contract.skeleton import JOINT_NAMES, PART_JOINTS, VALID_PARTS
+from .sampling import sample_captured
 from .tracks import Track, write_tracks
 
 CAPTURE_PROPERTY = "fullbody_capture"
@@ -64,49 +65,6 @@ def set_scene_fps(scene, clip):
     scene.render.fps_base = 1.0 if abs(rate / whole - 1) < 1e-4 else whole / rate
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """Which moments a part is keyed at: their `rows` [M], and the captured frames that each lies between.
-
-    It lies `fraction` [M] of the way from frame `before` [M] to frame `after` [M].
-    """
-
-    rows: np.ndarray
-    before: np.ndarray
-    after: np.ndarray
-    fraction: np.ndarray
-
-    def linear(self, values):
-        """Values [T, ...] at the sampled moments [M, ...]."""
-        weight = self.fraction.reshape(-1, *[1] * (values.ndim - 1))
-        return values[self.before] * (1 - weight) + values[self.after] * weight
-
-    def slerp(self, quaternions):
-        """WXYZ rotations [T, J, 4] at the sampled moments [M, J, 4], neighbours on one hemisphere."""
-        fraction = np.broadcast_to(self.fraction[:, None], (len(self.fraction), quaternions.shape[1]))
-        return continuous_quaternions(slerp_quaternions(quaternions[self.before], quaternions[self.after], fraction))
-
-
-def sample_valid(timestamps, valid, times, reach):
-    """`Sampling` of the moments `times` [N] from the captured frames `timestamps` [T] that are `valid` [T].
-
-    A moment further than `reach` s from every valid frame is left out. The others lie between their nearest valid frames,
-    so a moment at the rim of a hole agrees with what Blender will interpolate across it.
-    """
-    rows = np.flatnonzero(valid)
-    if len(rows) == 0:
-        empty = np.zeros(0, int)
-        return Sampling(empty, empty, empty, np.zeros(0))
-    known = np.asarray(timestamps, float)[rows]
-    after = np.clip(np.searchsorted(known, times), 0, len(known) - 1)
-    before = np.where(known[after] > times, np.maximum(after - 1, 0), after)
-    span = known[after] - known[before]
-    fraction = np.divide(times - known[before], span, out=np.zeros(len(times)), where=span > 0)
-    distance = np.minimum(np.abs(times - known[before]), np.abs(times - known[after]))
-    near = np.flatnonzero(distance <= reach * (1 + 1e-6) + 1e-9)
-    return Sampling(near, rows[before[near]], rows[after[near]], np.clip(fraction[near], 0, 1))
-
-
 def clip_tracks(clip, armature, timing):
     """Tracks for the armature: 52 bone rotations and the root's location. A part has no keys where it was not captured."""
     heads, bones = bone_rest(armature)
@@ -119,7 +77,7 @@ def clip_tracks(clip, armature, timing):
     tracks = []
     for part, joints in PART_JOINTS.items():
         valid = clip.valid[:, VALID_PARTS.index(part)]
-        sampling = sample_valid(clip.timestamps, valid, times, timing.reach(clip))
+        sampling = sample_captured(clip.timestamps, valid, times).within(timing.reach(clip))
         rotations = axes.rest_to_bone_rotations(sampling.slerp(quaternions[:, joints]), bone_to_rest[joints])
         if part == "body":
             root = JOINT_NAMES[0]
@@ -137,7 +95,7 @@ def expression_tracks(clip, shape_keys, timing):
     """
     times = timing.times(clip)
     valid = clip.valid[:, VALID_PARTS.index("face")]
-    sampling = sample_valid(clip.timestamps, valid, times, timing.reach(clip))
+    sampling = sample_captured(clip.timestamps, valid, times).within(timing.reach(clip))
     frames = timing.frames(clip, times)[sampling.rows]
     values = sampling.linear(np.asarray(clip.face_expression, float))
     tracks, missing = [], []

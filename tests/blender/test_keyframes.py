@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from fullbody_mocap.character import build_character
 from fullbody_mocap.contract.skeleton import JOINT_NAMES
-from fullbody_mocap.keyframes import Timing, animate_character, sample_valid, scene_fps, set_scene_fps
+from fullbody_mocap.keyframes import Timing, animate_character, scene_fps, set_scene_fps
+from fullbody_mocap.sampling import sample_captured
 from fullbody_mocap.stage import evaluated_vertices
 from fullbody_mocap.tracks import Track, write_tracks
 from scene_reading import curves_of, joints_over, rotation_frames
@@ -147,10 +148,10 @@ def test_quaternions_do_not_jump_through_a_full_turn(scene):
 
 def test_sampling_lies_between_valid_frames_only():
     timestamps, valid = np.arange(6) / 10, np.array([False, True, False, False, True, True])
-    sampling = sample_valid(timestamps, valid, timestamps, 0.0)
+    sampling = sample_captured(timestamps, valid, timestamps).within(0.0)
     assert sampling.rows.tolist() == [1, 4, 5]
     assert np.allclose(sampling.linear(np.arange(6.0)), [1, 4, 5])
-    sampling = sample_valid(timestamps, valid, np.array([0.06, 0.14, 0.25, 0.36, 0.47, 0.54]), 0.05)
+    sampling = sample_captured(timestamps, valid, np.array([0.06, 0.14, 0.25, 0.36, 0.47, 0.54])).within(0.05)
     assert sampling.rows.tolist() == [0, 1, 3, 4, 5]
     assert np.allclose(sampling.linear(np.arange(6.0)), [1, 1.4, 3.6, 4.7, 5])
 
