@@ -28,6 +28,7 @@ from .keyframes import Timing, scene_fps, set_scene_fps
 from .whole_files import whole_files_or_end
 
 _RENDER_WIDTH = 640
+"""px of pictures of which no other width is asked."""
 
 
 class BuildError(Exception):
@@ -44,11 +45,13 @@ def build(
     render_three_quarter=None,
     render_frame=None,
     render_all=None,
+    width=_RENDER_WIDTH,
     shots=(),
 ):
     """Starts from an empty scene and writes `out` (.blend) and the pictures asked for. Returns what was made, as a dict.
 
-    The scene plays at the clip's own rate from frame 1. `render_frame` is a scene frame; without it the middle is rendered.
+    The scene plays at the clip's own rate from frame 1. `render_frame` is a scene frame; without it the middle is
+    rendered. width: of the pictures, px.
     shots: more pictures through the capture camera, each a dict of frame (of the scene), path, width (px) and box (the part
     of the picture to show, as shares from its upper left corner, or None).
     Raises `FileError`, `BuildError` or `RenderError`; nothing has been written then.
@@ -86,18 +89,18 @@ def build(
         _save(part_out, out)
         scene.frame_set(render_frame)
         if render:
-            stage.render_still(scene, scene.camera, part_render, _RENDER_WIDTH)
+            stage.render_still(scene, scene.camera, part_render, width)
         if render_three_quarter:
             camera = stage.three_quarter_camera(imported.character.mesh, view_layer.depsgraph, scene.collection)
             ground.is_shadow_catcher = False
-            stage.render_still(scene, camera, part_three_quarter, _RENDER_WIDTH, size=(1, 1))
+            stage.render_still(scene, camera, part_three_quarter, width, size=(1, 1))
             ground.is_shadow_catcher = True
         for shot in shots:
             scene.frame_set(shot["frame"])
             stage.render_still(scene, scene.camera, shot["path"], shot["width"], box=shot["box"])
         for number in range(scene.frame_start, scene.frame_end + 1) if render_all else ():
             scene.frame_set(number)
-            stage.render_still(scene, scene.camera, Path(render_all) / f"{number:04d}.png", _RENDER_WIDTH)
+            stage.render_still(scene, scene.camera, Path(render_all) / f"{number:04d}.png", width)
     return {
         "out": str(out),
         "blender": bpy.app.version_string,
@@ -136,6 +139,7 @@ def main(argv=None):
     parser.add_argument("--render", type=Path, help="PNG to render through the capture camera")
     parser.add_argument("--render-3q", type=Path, help="PNG to render from a three-quarter view, with the ground")
     parser.add_argument("--render-frame", type=int, help="scene frame to render, from 1; the middle one without it")
+    parser.add_argument("--width", type=int, default=_RENDER_WIDTH, help="of the pictures, px")
     parser.add_argument("--shots", type=Path, metavar="FILE.json", help="list of further pictures, as `build` takes them")
     parser.add_argument(
         "--render-all", type=Path, metavar="FOLDER", help="every scene frame as PNG through the capture camera"
@@ -152,6 +156,7 @@ def main(argv=None):
             render_three_quarter=args.render_3q,
             render_frame=args.render_frame,
             render_all=args.render_all,
+            width=args.width,
             shots=json.loads(args.shots.read_text()) if args.shots else (),
         )
 

@@ -29,7 +29,7 @@ def folder(tmp_path, scene):
     template.save(tmp_path / "person.npz")
     clip.save(tmp_path / "walk.npz")
     write_movie(tmp_path / "film.mp4", scene)
-    late = [{"frame": 99, "path": str(tmp_path / "out" / "late.png"), "width": 100, "box": None}]
+    late = [{"frame": 99, "path": str(tmp_path / "out" / "late.png"), "width": 50, "box": None}]
     (tmp_path / "late.json").write_text(json.dumps(late))
     (tmp_path / "out").mkdir()
     return tmp_path
@@ -45,7 +45,7 @@ def build_scene(staged, folder, *arguments, as_file=False):
 
 
 def test_writes_a_blend_and_pictures(staged, folder):
-    pictures = ["--render", "out/walk.png", "--render-3q", "out/side.png", "--render-frame", "12"]
+    pictures = ["--render", "out/walk.png", "--render-3q", "out/side.png", "--render-frame", "12", "--width", "160"]
     done = build_scene(staged, folder, "--video", "film.mp4", *pictures)
     assert done.returncode == 0, done.stderr
     made = json.loads(done.stdout.strip().splitlines()[-1])
@@ -68,23 +68,23 @@ def test_writes_a_blend_and_pictures(staged, folder):
     picture = bpy.data.images.load(str(folder / "out" / "walk.png"))
     width, height = picture.size
     pixels = np.array(picture.pixels[:]).reshape(height, width, 4)
-    assert (width, height) == (640, 360)
+    assert (width, height) == (160, 90)
     solid = pixels[..., 3] > 0.95
     assert 0.01 < solid.mean() < 0.5, "the person covers part of the picture, the rest is clear"
     # The person stands where the camera saw it: nearly all joints fall on solid pixels (rows count upwards in Blender).
     joints = clip.joints_camera[11] @ clip.camera_matrix.T
-    columns, rows = (joints[:, :2] / joints[:, 2:] / 2).T
-    inside = (columns > 0) & (columns < 639) & (rows > 0) & (rows < 359)
-    assert solid[359 - rows[inside].astype(int), columns[inside].astype(int)].mean() > 0.7
+    columns, rows = (joints[:, :2] / joints[:, 2:] / 8).T
+    inside = (columns > 0) & (columns < 159) & (rows > 0) & (rows < 89)
+    assert solid[89 - rows[inside].astype(int), columns[inside].astype(int)].mean() > 0.7
 
 
 def test_further_pictures_show_a_part_of_the_frame(staged, folder):
     """The part is what the whole picture has there, only larger."""
     box = [0.3, 0.1, 0.7, 0.9]
     shots = [
-        {"frame": 12, "path": str(folder / "out" / "whole.png"), "width": 400, "box": None},
-        {"frame": 12, "path": str(folder / "out" / "part.png"), "width": 320, "box": box},
-        {"frame": 30, "path": str(folder / "out" / "last.png"), "width": 100, "box": None},
+        {"frame": 12, "path": str(folder / "out" / "whole.png"), "width": 200, "box": None},
+        {"frame": 12, "path": str(folder / "out" / "part.png"), "width": 160, "box": box},
+        {"frame": 30, "path": str(folder / "out" / "last.png"), "width": 50, "box": None},
     ]
     (folder / "shots.json").write_text(json.dumps(shots))
     done = build_scene(staged, folder, "--shots", "shots.json")
@@ -93,14 +93,14 @@ def test_further_pictures_show_a_part_of_the_frame(staged, folder):
     for shot in shots:
         image = bpy.data.images.load(shot["path"])
         pictures[Path(shot["path"]).stem] = np.array(image.pixels[:]).reshape(image.size[1], image.size[0], 4)[::-1, :, 3]
-    assert pictures["whole"].shape == (225, 400) and pictures["last"].shape == (56, 100)
+    assert pictures["whole"].shape == (112, 200) and pictures["last"].shape == (28, 50)
     height, width = pictures["part"].shape
-    assert (width, height) == pytest.approx((320, 360), abs=1)
-    rows, columns = (np.arange(225) + 0.5) / 225, (np.arange(400) + 0.5) / 400
+    assert (width, height) == pytest.approx((160, 180), abs=1)
+    rows, columns = (np.arange(112) + 0.5) / 112, (np.arange(200) + 0.5) / 200
     rows, columns = rows[(rows > box[1]) & (rows < box[3])], columns[(columns > box[0]) & (columns < box[2])]
     part_rows, part_columns = (rows - box[1]) / (box[3] - box[1]), (columns - box[0]) / (box[2] - box[0])
     part = pictures["part"][np.ix_((part_rows * height).astype(int), (part_columns * width).astype(int))]
-    whole = pictures["whole"][np.ix_((rows * 225).astype(int), (columns * 400).astype(int))]
+    whole = pictures["whole"][np.ix_((rows * 112).astype(int), (columns * 200).astype(int))]
     solid, seen = whole > 0.5, part > 0.5
     assert solid.mean() > 0.02 and (solid & seen).sum() / (solid | seen).sum() > 0.85
 
