@@ -25,6 +25,7 @@ from pythonosc.osc_message_builder import build_msg
 
 from ..contract.frames import MIRROR, MIRROR_TURN, REST_TO_WORLD, pose_to_quaternions
 from ..contract.skeleton import FINGERS, JOINT_NAMES, PARENTS, SIDES
+from ..contract.vrm_presets import PRESETS, has_presets, preset_values
 
 PORT = 39539
 """Where receivers of this protocol listen unless told otherwise."""
@@ -53,9 +54,6 @@ def _bone_name(joint):
 
 BONE_NAMES = tuple(_bone_name(joint) for joint in JOINT_NAMES)
 """Unity's name (HumanBodyBones) of each of the 52 joints."""
-
-PRESETS = ("A", "I", "U", "E", "O", "Blink", "Blink_L", "Blink_R", "Joy", "Angry", "Sorrow", "Fun")
-"""VRM's own expressions that follow from ARKit's."""
 
 _CALIBRATED, _UNCALIBRATED = 3, 0
 _OFFSETS = np.array([0, *PARENTS[1:]])
@@ -91,33 +89,6 @@ def to_unity(rest_joints, poses, trans):
     return positions @ MIRROR, np.concatenate([quaternions[:, 1:] * MIRROR_TURN, quaternions[:, :1]], -1)
 
 
-def preset_values(expression_names, expression):
-    """VRM's `PRESETS` [12] from ARKit's expressions [E], 0..1; ones that the face lacks count as 0.
-
-    What two of them would show is shared out, so that an avatar that adds them up shows it once: both eyes' part of a blink
-    is Blink and the rest is one side's; a smile is Joy as far as the eyes smile, and else Fun. The vowels are at most 1 together.
-    """
-    values = dict(zip(expression_names, np.clip(expression, 0, 1).tolist()))
-
-    def both(name):
-        return (values.get(f"{name}Left", 0.0) + values.get(f"{name}Right", 0.0)) / 2
-
-    vowels = np.array(
-        [
-            values.get("jawOpen", 0),
-            both("mouthStretch"),
-            values.get("mouthPucker", 0),
-            both("mouthLowerDown"),
-            values.get("mouthFunnel", 0),
-        ]
-    )
-    left, right = values.get("eyeBlinkLeft", 0), values.get("eyeBlinkRight", 0)
-    blink, smile = min(left, right), both("mouthSmile")
-    joy, sorrow = min(smile, both("eyeSquint")), min(both("mouthFrown"), values.get("browInnerUp", 0))
-    moods = [joy, both("browDown"), sorrow, smile - joy]
-    return np.array([*vowels / max(1.0, vowels.sum()), blink, left - blink, right - blink, *moods])
-
-
 class VmcSender:
     """Sends frames to one receiver. Nothing waits for it, and whether it is there makes no difference.
 
@@ -136,7 +107,7 @@ class VmcSender:
             raise VmcError(f"There is no host {host} to send to: give HOST:PORT, such as 127.0.0.1:{PORT}.") from error
         self._socket.setblocking(False)
         self._names = tuple(expression_names)
-        self._has_presets = "eyeBlinkLeft" in self._names  # a face with expressions of another kind has no relation to them
+        self._has_presets = has_presets(self._names)
         self._rest_joints, self._revision, self._joints = rest_joints, None, None
         self._datagrams = _datagrams(self._names + PRESETS * self._has_presets)
         self.failed = 0
