@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What Blender makes of a character: its evaluated vertices, to be compared with the core's, and how long building takes.
 
-    python -m fullbody_mocap.check_character --template CHARACTER.npz --check PARAMETERS.npz --out VERTICES.npz
+    python -m fullbody_mocap.evaluate.check_character --template CHARACTER.npz --check PARAMETERS.npz --out VERTICES.npz
     blender --background --factory-startup --python-exit-code 1 --python check_character.py -- --template ...
 
 The last line on stdout is one JSON object with the seconds of each build.
@@ -12,21 +12,22 @@ import sys
 import time
 from pathlib import Path
 
-if not __package__:  # run as a file by Blender: the package is the folder this file lies in
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-    __package__ = Path(__file__).resolve().parent.name
+if not __package__:  # run as a file by Blender: the add-on is the folder above this file's
+    _addon = Path(__file__).resolve().parents[1]
+    sys.path.insert(0, str(_addon.parent))
+    __package__ = f"{_addon.name}.{Path(__file__).resolve().parent.name}"
     __import__(__package__)
 
 import bpy
 import numpy as np
 
-from . import axes
-from .character import bone_rest, build_character
-from .contract.character import CharacterTemplate
-from .contract.frames import matrix_to_quaternion
-from .contract.npz_file import FileError, check_arrays, read_npz, write_npz
-from .headless import exit_code, own_arguments
-from .stage import evaluated_vertices
+from .. import axes
+from ..character import bone_rest, build_character
+from ..contract.character import CharacterTemplate
+from ..contract.frames import matrix_to_quaternion
+from ..contract.npz_file import FileError, check_arrays, read_npz, write_npz
+from ..headless import exit_code, own_arguments
+from ..stage import evaluated_vertices
 
 _SCHEMA = {
     "betas": ("f", ("N", "B")),

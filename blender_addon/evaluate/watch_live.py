@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How the live link does in a true Blender: connects to a core that runs, shows what it sends, and measures every frame.
 
-    python -m fullbody_mocap.watch_live --connection CORE.json --template CHARACTER.npz --seconds S --out FRAMES.npz [--record]
+    python -m fullbody_mocap.evaluate.watch_live --connection CORE.json --template CHARACTER.npz --seconds S --out F.npz [--record]
     blender --background --factory-startup --python-exit-code 1 --python watch_live.py -- --connection ...
 
 Without a window Blender's timers never fire, so this program does what they do: it drains the link, as often as they would.
@@ -14,24 +14,25 @@ import sys
 import time
 from pathlib import Path
 
-if not __package__:  # run as a file by Blender: the package is the folder this file lies in
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-    __package__ = Path(__file__).resolve().parent.name
+if not __package__:  # run as a file by Blender: the add-on is the folder above this file's
+    _addon = Path(__file__).resolve().parents[1]
+    sys.path.insert(0, str(_addon.parent))
+    __package__ = f"{_addon.name}.{Path(__file__).resolve().parent.name}"
     __import__(__package__)
 
 import bpy
 import numpy as np
 
-from . import register, unregister
-from .character import build_character
-from .contract.character import CharacterTemplate
-from .contract.npz_file import FileError, write_npz
-from .contract.skeleton import JOINT_NAMES
-from .headless import exit_code, own_arguments
-from .keyframes import Timing, scene_fps
-from .live import session as live
-from .live.link import Link
-from .live.target import CharacterTarget, TargetGone
+from .. import register, unregister
+from ..character import build_character
+from ..contract.character import CharacterTemplate
+from ..contract.npz_file import FileError, write_npz
+from ..contract.skeleton import JOINT_NAMES
+from ..headless import exit_code, own_arguments
+from ..keyframes import Timing, scene_fps
+from ..live import session as live
+from ..live.link import Link
+from ..live.target import CharacterTarget, TargetGone
 
 START_SECONDS = 30.0
 """How long the core may take to send its first frame."""

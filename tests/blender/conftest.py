@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs the add-on as it ships: the add-on with the contract copied into it, as one package."""
 
+import hashlib
 import os
 import shutil
 import sys
@@ -50,6 +51,33 @@ def scene():
     """An empty scene for each test."""
     bpy.ops.wm.read_factory_settings(use_empty=True)
     return bpy.context.scene
+
+
+@pytest.fixture(scope="session")
+def rigify_file(request):
+    """A .blend with Rigify's human rig, generated and skinned: armature object "rigify".
+
+    Generating takes some seconds, so it is kept in pytest's cache for as long as Blender and what skins it stay the same.
+    """
+    from rigged_characters import save_rigify
+
+    makers = b"".join(
+        (_STAGED / "fullbody_mocap" / "evaluate" / f"{name}.py").read_bytes() for name in ("make_characters", "rig_variants")
+    )
+    kept = request.config.cache.mkdir("rigify") / f"{bpy.app.version_string}_{hashlib.sha256(makers).hexdigest()[:16]}.blend"
+    if not kept.is_file():
+        part = kept.with_name(f"{os.getpid()}.blend")
+        save_rigify(part)
+        os.replace(part, kept)
+    return kept
+
+
+@pytest.fixture
+def rigify(rigify_file, scene):
+    """Rigify's human rig in the open scene."""
+    from rigged_characters import append_rig
+
+    return append_rig(rigify_file)
 
 
 @pytest.fixture

@@ -59,7 +59,7 @@ def test_build_validate_install_and_import(staged, tmp_path):
 
 
 def test_needs_nothing_but_blender_and_numpy(staged):
-    allowed = set(sys.stdlib_module_names) | {"bpy", "bpy_extras", "bmesh", "mathutils", "numpy"}
+    allowed = set(sys.stdlib_module_names) | {"bpy", "bpy_extras", "addon_utils", "bmesh", "mathutils", "numpy"}
     for path in staged.rglob("*.py"):
         imported = re.findall(r"^\s*(?:import|from)\s+([a-zA-Z_]\w*)", path.read_text(encoding="utf-8"), re.MULTILINE)
         assert set(imported) <= allowed, f"{path.name} imports {set(imported) - allowed}"
