@@ -20,6 +20,9 @@ PACKAGE_NAME = "fullbody_mocap"
 TEMPLATE_PATH = "assets/open_character.npz"
 """Where the add-on looks for its default character."""
 
+_NOT_IN_ZIP = "evaluate"
+"""The add-on's folder of programs that only the core runs, to measure."""
+
 _EARLIEST_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 
 
@@ -62,6 +65,7 @@ def zip_addon(output, template=None):
     try:
         with tempfile.TemporaryDirectory() as folder:
             staged = stage_addon(folder, template)
+            shutil.rmtree(staged / _NOT_IN_ZIP)
             with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
                 for path in _package_files(staged):
                     # Blender wants the manifest at the root of the zip.

@@ -360,7 +360,7 @@ def compare_in_blender(template, blender, count=3, seed=1):
         write_npz(folder / "parameters.npz", parameters)
         files = {"--template": "character.npz", "--check": "parameters.npz", "--out": "vertices.npz"}
         arguments = [word for option, name in files.items() for word in (option, folder / name)]
-        made = run_in_blender(folder, arguments, blender, program="check_character")
+        made = run_in_blender(folder, arguments, blender, program="evaluate.check_character")
         found = read_npz(folder / "vertices.npz", "Blender's surface")["vertices"]
         saved = CharacterTemplate.load(folder / "character.npz")
     own = [saved.posed_surface(rotations, *rest) for *rest, rotations in zip(*(parameters[name] for name in names))]

@@ -103,7 +103,7 @@ def bench_live(video, seconds=30.0, blender=None, record=False, body="open", fac
             (folder / "connection.json").write_text(json.dumps({"port": core.port, "token": core.token}))
             arguments = ["--connection", folder / "connection.json", "--template", folder / "character.npz"]
             arguments += ["--seconds", seconds, "--out", folder / "frames.npz"] + ["--record"] * record
-            made = run_in_blender(folder, arguments, blender, program="watch_live")
+            made = run_in_blender(folder, arguments, blender, program="evaluate.watch_live")
             code = core.process.poll()
         errors = list(made["errors"])
         if code is not None:

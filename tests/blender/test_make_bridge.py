@@ -108,7 +108,7 @@ def test_check_character_says_what_blender_evaluates(staged, folder, pose_column
     }
     np.savez(folder / "check.npz", **parameters)
     arguments = ["--template", "pair.npz", "--check", "check.npz", "--out", "vertices.npz"]
-    done = made(run(staged, folder, *arguments, program="check_character"))
+    done = made(run(staged, folder, *arguments, program="evaluate.check_character"))
     with np.load(folder / "vertices.npz") as found:
         for row, vertices in enumerate(found["vertices"]):
             betas, shape, expression, rotations = (parameters[name][row] for name in parameters)
@@ -119,5 +119,5 @@ def test_check_character_says_what_blender_evaluates(staged, folder, pose_column
         assert done["build_seconds"] == found["seconds"].round(3).tolist() and len(found["seconds"]) == 3
     assert len(kit.face.mean) == len(template.face_vertices)
     np.savez(folder / "check.npz", betas=np.zeros((1, 6)))
-    done = run(staged, folder, *arguments, program="check_character")
+    done = run(staged, folder, *arguments, program="evaluate.check_character")
     assert done.returncode == 1 and "lacks expression, rotations, shape" in done.stderr

@@ -51,7 +51,9 @@ def watch(tmp_path, staged):
 
     def run(server, *options, token=None, as_file=False):
         (tmp_path / "core.json").write_text(json.dumps({"port": server.port, "token": token or server.token}))
-        head = [str(staged / "watch_live.py"), "--"] if as_file else ["-m", "fullbody_mocap.watch_live"]
+        head = (
+            [str(staged / "evaluate" / "watch_live.py"), "--"] if as_file else ["-m", "fullbody_mocap.evaluate.watch_live"]
+        )
         files = ["--connection", "core.json", "--template", "character.npz", "--out", "frames.npz"]
         environment = {**os.environ, "PYTHONPATH": "" if as_file else str(staged.parent)}
         environment["BLENDER_USER_RESOURCES"] = str(tmp_path / "user")

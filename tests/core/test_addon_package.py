@@ -52,6 +52,7 @@ def test_contents(tmp_path, template):
             source = Path(fullbody_core.__file__).parent / "contract" / f"{part}.py"
             assert archive.read(f"contract/{part}.py") == source.read_bytes()
     assert names == sorted(names) and "__init__.py" in names and "LICENSE" in names
+    assert not [name for name in names if name.startswith("evaluate/")]
     assert not [name for name in names if "__pycache__" in name or name.startswith((".", "/")) or ".." in name]
     assert manifest["id"] == addon_package.PACKAGE_NAME
     assert manifest["version"] == fullbody_core.__version__
@@ -63,10 +64,12 @@ def test_without_a_character(tmp_path):
         assert not [name for name in archive.namelist() if name.startswith("assets/")]
 
 
-def test_staged_folder_is_the_zip(tmp_path, template):
+def test_staged_folder_is_the_zip_and_programs_to_measure(tmp_path, template):
     staged = stage_addon(tmp_path / "staged", template)
     assert staged == tmp_path / "staged" / "fullbody_mocap"
     files = {path.relative_to(staged).as_posix(): path.read_bytes() for path in staged.rglob("*") if path.is_file()}
+    assert any(name.startswith("evaluate/") for name in files)
+    files = {name: content for name, content in files.items() if not name.startswith("evaluate/")}
     with zipfile.ZipFile(zip_addon(tmp_path / "a.zip", template)) as archive:
         assert files == {name: archive.read(name) for name in archive.namelist()}
 
