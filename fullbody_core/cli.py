@@ -1,4 +1,7 @@
-"""The command line: `fullbody COMMAND`. Errors are one sentence, exit code 2; Ctrl-C is 130 and leaves no half file."""
+"""The command line: `fullbody COMMAND`. Errors are one sentence, exit code 2; Ctrl-C is 130 and leaves no half file.
+
+A command of many parts that goes on where one fails ends with 1 then.
+"""
 
 import argparse
 import importlib.resources
@@ -10,6 +13,7 @@ from . import __version__
 from .cli_bridge import add_bridge
 from .cli_live import add_live, keep_numpy_to_one_thread
 from .cli_networks import add_bench, add_evaluate, add_train
+from .cli_retarget import add_retarget
 from .cli_weights import add_weights
 from .usage import (
     UsageError,
@@ -27,7 +31,7 @@ def main(arguments=None):
     """Runs one command. Returns the exit code."""
     try:
         options = make_parser().parse_args(arguments)
-        options.run(options)
+        return options.run(options) or 0
     except KeyboardInterrupt:
         print("\nStopped; what was not finished was not written.", file=sys.stderr)
         return 130
@@ -37,7 +41,6 @@ def main(arguments=None):
     except user_errors() as error:
         print(f"fullbody: {error}", file=sys.stderr)
         return 2
-    return 0
 
 
 def user_errors():
@@ -51,10 +54,11 @@ def user_errors():
     from .live.sources import SourceError
     from .live.vmc import VmcError
     from .pipeline import CaptureFailure
+    from .retarget import RetargetError
     from .video import VideoError
 
     found = AddonPackageError, BlendError, BlenderError, CameraError, CaptureFailure, FileError, ServerError, SourceError
-    return *found, UsageError, VideoError, VmcError
+    return *found, RetargetError, UsageError, VideoError, VmcError
 
 
 def make_parser():
@@ -66,6 +70,7 @@ def make_parser():
     add_demo(commands)
     add_capture(commands)
     add_blend(commands)
+    add_retarget(commands)
     add_live(commands)
     add_bridge(commands)
     add_weights(commands)

@@ -4,13 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from fullbody_core import blender_process
-from fullbody_core.blender_process import Blender, BlenderError, find_blender, run_in_blender
+from fullbody_core.blender_process import Blender, BlenderError, BlenderWorker, find_blender, run_in_blender
 
 posix_only = pytest.mark.skipif(os.name == "nt", reason="programs made of a shell script")
 THIS_PYTHON = Blender(sys.executable, is_python=True)
@@ -200,3 +201,79 @@ def wait_for(condition, patience_s=15):
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+WORKER = """
+print("Blender 5.0 says hello")
+print(json.dumps({"pid": os.getpid()}), flush=True)
+for line in sys.stdin:
+    request = json.loads(line)
+    if "code" in request:
+        exec(request["code"])
+    print(json.dumps({"twice": 2 * request.get("number", 0)}), flush=True)
+open(os.environ["GOODBYE"], "w").close()
+"""
+
+
+@pytest.fixture
+def worker(stage, tmp_path, monkeypatch):
+    monkeypatch.setenv("GOODBYE", str(tmp_path / "goodbye"))
+    with BlenderWorker(stage(WORKER), "build_scene", THIS_PYTHON) as worker:
+        yield worker
+
+
+def test_a_worker_answers_one_request_after_another(worker, tmp_path):
+    assert [worker.ask({"number": number}) for number in range(3)] == [{"twice": 2 * number} for number in range(3)]
+    assert worker.ask({"code": "print('words in between'); print('{not json}')", "number": 4}) == {"twice": 8}
+    assert is_running(worker.greeting["pid"]) and not (tmp_path / "goodbye").exists()
+    worker.close()
+    assert (tmp_path / "goodbye").exists() and not is_running(worker.greeting["pid"])
+    with pytest.raises(BlenderError):
+        worker.ask({"number": 1})
+
+
+def test_a_worker_may_say_much_between_answers(worker):
+    """More than a pipe holds, on both ways, must not block it; what is kept of it stays little."""
+    much = "for stream in (sys.stdout, sys.stderr): stream.write(('x' * 99 + chr(10)) * 20_000)"
+    assert worker.ask({"code": much, "number": 1}, limit=20) == {"twice": 2}
+
+
+@posix_only
+@pytest.mark.parametrize(
+    "code, message",
+    [
+        ("print('along the way', file=sys.stderr); os.kill(os.getpid(), 11)", "Blender was ended by signal 11."),
+        ("raise ValueError('broken')", "Blender failed: ValueError: broken"),
+        ("os._exit(3)", "Blender failed with exit code 3."),
+    ],
+)
+def test_a_worker_that_goes_down(worker, code, message):
+    with pytest.raises(BlenderError) as error:
+        worker.ask({"code": code})
+    assert str(error.value) == message
+
+
+def test_a_worker_that_takes_too_long_is_ended(worker):
+    with pytest.raises(BlenderError, match="longer than 0.2 seconds"):
+        worker.ask({"code": "time.sleep(60)"}, limit=0.2)
+    wait_for(lambda: not is_running(worker.greeting["pid"]))
+
+
+def test_a_worker_may_be_ended_by_another_thread(worker):
+    threading.Timer(0.3, worker.end).start()
+    with pytest.raises(BlenderError):
+        worker.ask({"code": "time.sleep(60)"})
+    assert not is_running(worker.greeting["pid"])
+
+
+def test_a_worker_that_does_not_start(stage):
+    with pytest.raises(BlenderError, match="That Python has no bpy"):
+        BlenderWorker(stage("raise ModuleNotFoundError(\"No module named 'bpy'\")"), "build_scene", THIS_PYTHON)
+
+
+@posix_only
+def test_a_worker_in_a_program(stage, fake_blender, tmp_path, monkeypatch):
+    monkeypatch.setenv("GOODBYE", str(tmp_path / "goodbye"))
+    with BlenderWorker(stage(WORKER), "build_scene", find_blender(fake_blender)) as worker:
+        assert worker.ask({"number": 3}) == {"twice": 6}
+    assert (tmp_path / "goodbye").exists()
