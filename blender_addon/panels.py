@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The Fullbody tab of the 3D view's sidebar."""
 
+import textwrap
+
 import bpy
 
 from . import pair as pairs
 from .keyframes import CAPTURE_PROPERTY
 from .operators import annotate_pair, bridge_face
 from .operators.import_capture import FULLBODY_OT_import_capture
+
+_LETTER = 6.5  # px of an ordinary letter at a scale of one
 
 PART_LABELS = {"body": "Body", "left_hand": "Left Hand", "right_hand": "Right Hand", "face": "Face"}
 
@@ -48,6 +52,15 @@ def draw_row(layout, label, value):
     row = layout.split(factor=0.5)
     row.label(text=label)
     row.label(text=value)
+
+
+def draw_sentence(column, sentence, context, icon):
+    """A sentence on as many lines as the sidebar's width makes of it."""
+    column.scale_y = 0.8
+    scale = context.preferences.system.ui_scale
+    width = max(16, int((context.region.width / scale - 60) / _LETTER)) if context.region else 40
+    for number, line in enumerate(textwrap.wrap(sentence, width)):
+        column.label(text=line, icon=icon if number == 0 or icon == "NONE" else "BLANK1")
 
 
 class FULLBODY_PT_bridge(bpy.types.Panel):

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The Live panel of the Fullbody tab."""
 
-import textwrap
 import time
 
 import bpy
 
 from ..operators import live as operators
-from ..panels import PART_LABELS, draw_row
+from ..panels import PART_LABELS, draw_row, draw_sentence
 from . import session as live
 from .storage import takes_folder
 from .take import unfinished_takes
@@ -15,7 +14,6 @@ from .take import unfinished_takes
 _LAST_LINES = 4
 _LOOK_AGAIN = 2.0  # s
 _unfinished = float("-inf"), 0
-_LETTER = 6.5  # px of an ordinary letter at a scale of one
 
 
 class FULLBODY_PT_live(bpy.types.Panel):
@@ -121,16 +119,16 @@ def _draw_state(layout, session, context):
     box = layout.box()
     column = box.column()
     column.alert = session.problem
-    _draw_sentence(column, session.state, context, "ERROR" if session.problem else "INFO")
+    draw_sentence(column, session.state, context, "ERROR" if session.problem else "INFO")
     sentences = [*session.notes, session.take, session.recording and session.recording.error]
     for sentence in filter(None, sentences):
-        _draw_sentence(box.column(), sentence, context, "DOT")
+        draw_sentence(box.column(), sentence, context, "DOT")
     if session.is_live:
         _draw_readouts(box, session)
     if session.problem:
         column = box.column(align=True)
         for line in session.last_lines[-_LAST_LINES:]:
-            _draw_sentence(column, line, context, "NONE")
+            draw_sentence(column, line, context, "NONE")
     if session.process is not None:
         box.operator(operators.FULLBODY_OT_live_show_log.bl_idname, icon="TEXT")
 
@@ -151,15 +149,6 @@ def _draw_readouts(box, session):
         row = column.split(factor=0.5)
         row.label(text=label)
         row.label(text="Captured" if captured else "-", icon="CHECKMARK" if captured else "BLANK1")
-
-
-def _draw_sentence(column, sentence, context, icon):
-    """A sentence on as many lines as the sidebar's width makes of it."""
-    column.scale_y = 0.8
-    scale = context.preferences.system.ui_scale
-    width = max(16, int((context.region.width / scale - 60) / _LETTER)) if context.region else 40
-    for number, line in enumerate(textwrap.wrap(sentence, width)):
-        column.label(text=line, icon=icon if number == 0 or icon == "NONE" else "BLANK1")
 
 
 CLASSES = (FULLBODY_PT_live,)

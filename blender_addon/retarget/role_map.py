@@ -100,7 +100,7 @@ class RoleMap:
             if lost := [name for name in names if name not in there]:
                 raise RoleMapError(f"The character has no bone {lost[0]}, which the role map gives the role {role}.")
         if missing := self.missing():
-            raise RoleMapError(f"No bone has the role {', '.join(missing)}: choose the bones by hand.")
+            raise RoleMapError(f"No bone has the role {', '.join(missing)}: name the bones in a role map of your own.")
 
     def save(self, path):
         """Writes the map (.json) whole or not at all; notes are about one character and are left out. Raises `RoleMapError`."""
