@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from .cli_evaluate_retarget import add_evaluate_retarget
 from .usage import (
     UsageError,
     add_blender_choice,
@@ -254,6 +255,7 @@ def add_evaluate(commands):
     facenet.add_argument("--samples", type=int, default=512, help="how many faces (default: 512)")
     facenet.add_argument("--device", default="auto", help="cuda, cpu, or auto (default)")
     facenet.set_defaults(run=run_evaluate_facenet)
+    add_evaluate_retarget(what)
 
 
 def run_evaluate_bridge(options):
