@@ -435,13 +435,24 @@ def _before_leaving(*_):
 
 
 @persistent
+def _before_saving(*_):
+    """A file is saved as it would be without the live pose, where that is not the target's own."""
+    if is_running():
+        try:
+            _session.target.put_back()
+        except TargetGone:
+            pass  # the next tick says so
+
+
+@persistent
 def _after_undo(*_):
     if is_running():
         _session.forget()
 
 
 @persistent
-def _after_frame_change(*_):
+def _show_again(*_):
+    """After another frame of the scene, or a saved file."""
     if is_running() and not bpy.app.is_job_running("RENDER"):
         try:
             _session.show_again()
@@ -454,7 +465,10 @@ _HANDLERS = {
     "exit_pre": _before_leaving,
     "undo_post": _after_undo,
     "redo_post": _after_undo,
-    "frame_change_post": _after_frame_change,
+    "frame_change_post": _show_again,
+    "save_pre": _before_saving,
+    "save_post": _show_again,
+    "save_post_fail": _show_again,
 }
 
 

@@ -4,6 +4,7 @@
 import bpy
 from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, PointerProperty, StringProperty
 
+from ..retarget.live_target import can_follow
 from .target import is_character
 
 
@@ -21,13 +22,15 @@ class FullbodyLiveSettings(bpy.types.PropertyGroup):
     loop: BoolProperty(name="Loop", description="Start the video again at its end", default=True)
     target: PointerProperty(
         name="Target",
-        description="The character that follows; empty: Start builds one",
+        description="The character that follows: one of ours, or any armature with a person's bones, as the Retarget panel knows "
+        "them. Empty: Start builds one",
         type=bpy.types.Object,
-        poll=lambda settings, scene_object: is_character(scene_object),
+        poll=lambda settings, item: is_character(item) or can_follow(settings.id_data, item),
     )
     template_path: StringProperty(
         name="Character",
-        description="Character template (.npz) that the target is built from; empty for the one that comes with the add-on",
+        description="Character template (.npz) that the target is built from, or whose body another rig follows; empty for the one "
+        "that comes with the add-on",
         subtype="FILE_PATH",
     )
     mirror: BoolProperty(

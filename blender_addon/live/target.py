@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the live link moves: a target, which is anything with the methods of `CharacterTarget`, so far the only kind there is.
+"""What the live link moves: a target, either one of our own characters, here, or any other rig (`retarget.live_target`).
+
+Both have the same methods, and the session does not ask which one it has.
 
 `settings` says which objects can be chosen, and `operators.live` makes the target of the one that was.
 
@@ -163,6 +165,9 @@ class CharacterTarget:
         character.armature[CAPTURE_PROPERTY] = capture_summary(take.clip)
         self.forget()
         return action
+
+    def put_back(self):
+        """Gives back what only the live link has changed, so that it can be saved: nothing, the pose is the character's own."""
 
     def show_animation(self):
         """Goes back from the live pose to what the character plays at the current frame, if it plays anything."""

@@ -15,8 +15,10 @@ from ..live import session as live
 from ..live.core_process import CameraSearch, CoreError
 from ..live.storage import takes_folder
 from ..live.take import TakeError, make_take, read_journal, unfinished_takes
-from ..live.target import CharacterTarget, NotNow, TargetGone
+from ..live.target import CharacterTarget, NotNow, TargetGone, is_character
 from ..preferences import chosen_core
+from ..retarget.face import FaceMap
+from ..retarget.live_target import RigTarget, face_map_of, role_map_for
 from .import_capture import DEFAULT_TEMPLATE
 from .reporting import ReportsErrors, select_only
 
@@ -258,10 +260,19 @@ def _target(context):
         character = build_character(template, (), name="Live Person", collection=collection, view_layer=context.view_layer)
         select_only(character.armature, context.view_layer)
         settings.target = character.armature
+    if not is_character(settings.target):
+        return _rig_target(settings.target, template, scene)
     try:
         return CharacterTarget(settings.target, template)
     except TargetGone as error:
         raise CoreError(f"{error} Choose another target.") from error
+
+
+def _rig_target(armature, template, scene):
+    """The target that another rig is, as the Retarget panel knows it. Raises `FileError`."""
+    role_map, path = role_map_for(scene, armature), face_map_of(scene, armature)
+    face_map = FaceMap.load(path) if path else None
+    return RigTarget(armature, role_map, template, scene.fullbody_retarget.chosen(), face_map)
 
 
 def _has_target(context):

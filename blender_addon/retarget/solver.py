@@ -54,16 +54,32 @@ class RetargetSettings:
 
 def solve(motion, controls, settings=RetargetSettings()):
     """The `WorldPose` of a character's `Controls` at each of a `SourceMotion`'s moments. Raises `RetargetError`."""
-    check_controls(controls)
-    stood, stood_up = stand_up(controls)
-    if settings.heading == "character":
-        motion = motion.turned(_heading(stood_up).T)
-    ratio = settings.scale or hip_ratio(stood, motion)
-    turns = bone_turns(motion, stood, settings)
-    world = place_hips(stood, turns @ stood.axes, motion, ratio)
-    if settings.plant_feet:
-        world = plant_feet(world, stood, motion, find_contacts(motion), ratio)
-    return _as_it_rests(world, controls)
+    return Solver(motion, controls, settings).solve(motion)
+
+
+class Solver:
+    """Solves any motion of one person for one character: what no motion changes is found out once.
+
+    body: a `SourceMotion` of the person, for its rest. Raises `RetargetError`.
+    """
+
+    def __init__(self, body, controls, settings=RetargetSettings()):
+        check_controls(controls)
+        self._controls, self._settings = controls, settings
+        self._stood, stood_up = stand_up(controls)
+        self._heading = _heading(stood_up).T if settings.heading == "character" else None
+        self._ratio = settings.scale or hip_ratio(self._stood, body)
+        self._turns = _BoneTurns(self._stood, body.rest_joints, settings)
+
+    def solve(self, motion):
+        """The `WorldPose` at each of a `SourceMotion`'s moments."""
+        if self._heading is not None:
+            motion = motion.turned(self._heading)
+        stood = self._stood
+        world = place_hips(stood, self._turns.of(motion.turns) @ stood.axes, motion, self._ratio)
+        if self._settings.plant_feet:
+            world = plant_feet(world, stood, motion, find_contacts(motion), self._ratio)
+        return _as_it_rests(world, self._controls)
 
 
 def check_controls(controls):
@@ -77,22 +93,29 @@ def check_controls(controls):
 
 def bone_turns(motion, controls, settings=RetargetSettings()):
     """World turn [T, N, 3, 3] of each bone from the rest of a character that stands up as the source does."""
-    offsets = rest_offsets(controls, motion.rest_joints)
-    turns = np.empty((len(motion.times), len(controls.names), 3, 3))
-    for role in dict.fromkeys(controls.roles):
-        bones = controls.of_role(role)
-        if role in CHAINS:
-            turns[:, bones] = _along_chain(motion.turns, role, len(bones))
-        elif role == "root":
-            turns[:, bones] = np.eye(3)
-        elif _is_finger(role) and not settings.fingers:
-            wrist = role.partition("_")[0] + "_wrist"
-            turns[:, bones] = (motion.turns[:, JOINT_INDEX[wrist]] @ offsets[wrist])[:, None]
-        else:
-            joint = JOINT_OF_ROLE[role.removesuffix("_twist")]
-            turns[:, bones] = (motion.turns[:, joint] @ offsets[role])[:, None]
-    spread_twist(controls, turns)
-    return turns
+    return _BoneTurns(controls, motion.rest_joints, settings).of(motion.turns)
+
+
+class _BoneTurns:
+    """Which joint each bone follows, and from which rest."""
+
+    def __init__(self, controls, rest_joints, settings):
+        self._controls = controls
+        offsets = rest_offsets(controls, rest_joints)
+        followed = [_followed(role, settings) for role in controls.roles]
+        self._joints = np.array([JOINT_OF_ROLE.get(role.removesuffix("_twist"), 0) for role in followed])
+        self._offsets = np.array([offsets[role] for role in followed])
+        self._chains = {role: bones for role in CHAINS if (bones := controls.of_role(role))}
+        self._roots = controls.of_role("root")
+
+    def of(self, turns):
+        """World turns [T, N, 3, 3] of the bones at turns [T, 52, 3, 3] of the joints."""
+        own = turns[:, self._joints] @ self._offsets
+        for role, bones in self._chains.items():
+            own[:, bones] = _along_chain(turns, role, len(bones))
+        own[:, self._roots] = np.eye(3)
+        spread_twist(self._controls, own)
+        return own
 
 
 def place_hips(controls, axes, motion, ratio):
@@ -139,17 +162,23 @@ def _heading(turn):
 
 def _along_chain(turns, role, count):
     """Turns [T, count, 3, 3] spread evenly over the joints of a chain, of which the last bone has the last joint's."""
-    joints = [JOINT_INDEX[name] for name in _KNOTS[role]]
+    joints = np.array([JOINT_INDEX[name] for name in _KNOTS[role]])
     place = np.arange(1, count + 1) / count * (len(joints) - 1)
-    below = np.minimum(place.astype(int), len(joints) - 2)
-    fraction = np.where(np.isclose(place, np.round(place)), np.round(place), place) - below
-    quaternions = matrix_to_quaternion(turns[:, joints])
-    spread = quaternion_to_matrix(slerp_quaternions(quaternions[:, below], quaternions[:, below + 1], fraction[None]))
+    nearest = np.round(place).astype(int)
     # Whole joints are taken as they are, exactly.
-    for bone in np.flatnonzero((fraction == 0) | (fraction == 1)):
-        spread[:, bone] = turns[:, joints[int(below[bone] + fraction[bone])]]
+    spread = turns[:, joints[nearest]]
+    between = np.flatnonzero(~np.isclose(place, nearest))
+    if len(between):
+        below = place[between].astype(int)
+        quaternions = matrix_to_quaternion(turns[:, joints])
+        fraction = place[between] - below
+        spread[:, between] = quaternion_to_matrix(
+            slerp_quaternions(quaternions[:, below], quaternions[:, below + 1], fraction[None])
+        )
     return spread
 
 
-def _is_finger(role):
-    return role.partition("_")[2][:-1] in FINGERS
+def _followed(role, settings):
+    """The role whose joint and rest a role's bones go by: a hand's where fingers are not moved."""
+    side, _, part = role.partition("_")
+    return f"{side}_wrist" if part[:-1] in FINGERS and not settings.fingers else role
