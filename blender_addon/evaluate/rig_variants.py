@@ -152,11 +152,9 @@ _BODIES = {
     "vrm": (_VRM, ""),
 }
 
-RIG_NAMES = tuple(_BODIES)
-
 
 def true_roles(name):
-    """{role: names of its bones} of one of `RIG_NAMES` as its makers define it; of Rigify its deforming bones."""
+    """{role: names of its bones} of a rig, by its name, as its makers define it; of Rigify its deforming bones."""
     body, prefix = _BODIES[name]
     roles = {}
     for role, bones in body.items():

@@ -77,10 +77,6 @@ class RoleMap:
         """The required roles without a bone."""
         return tuple(role for role in REQUIRED if role not in self.bones)
 
-    def role_of(self, bone):
-        """The role of a bone, or None."""
-        return next((role for role, names in self.bones.items() if bone in names), None)
-
     def with_bones(self, role, names):
         """The map with other bones for a role, or none; they are taken from whichever roles had them.
 

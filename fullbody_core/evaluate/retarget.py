@@ -17,7 +17,7 @@ from ..contract.npz_file import read_npz
 from ..retarget import FORMATS, BatchSettings, body_rest, run_batch
 from ..table import format_table
 from . import retarget_metrics as metrics
-from .test_characters import make_test_characters
+from .rigged_characters import make_test_characters
 
 SPEED_FRAMES = 1000
 SPEED_CHARACTERS = ("rigify", "mixamo")

@@ -14,7 +14,7 @@ from fullbody_core.contract.skeleton import JOINT_INDEX, JOINT_NAMES, PARENTS, S
 from fullbody_core.contract.swing_twist import about
 from fullbody_core.evaluate import retarget_metrics as metrics
 from fullbody_core.evaluate.retarget import Evaluation, Measured, evaluate_retarget, format_evaluation
-from fullbody_core.evaluate.test_characters import RiggedCharacter, definitions_text, rig_definitions
+from fullbody_core.evaluate.rigged_characters import RiggedCharacter, definitions_text, rig_definitions
 
 FPS = 30.0
 FRAMES = 60
