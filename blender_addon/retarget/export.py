@@ -160,6 +160,24 @@ def _write_glb(part, armature, action, frames):
     rate = render.fps / render.fps_base
     # Blender's exporter multiplies by the base where it should divide, so it is given the base that comes out right.
     render.fps_base = rate / render.fps
+    with _frame_range(action, frames):
+        _export_gltf(part, action)
+    render.fps_base = render.fps / rate
+
+
+@contextmanager
+def _frame_range(action, frames):
+    """Says that an action lasts over these frames: glTF's exporter else begins at its first key, whenever that is."""
+    kept = {name: getattr(action, name) for name in ("use_frame_range", "frame_start", "frame_end")}
+    action.use_frame_range, action.frame_start, action.frame_end = True, *frames
+    try:
+        yield
+    finally:
+        action.frame_start, action.frame_end = kept["frame_start"], kept["frame_end"]
+        action.use_frame_range = kept["use_frame_range"]
+
+
+def _export_gltf(part, action):
     bpy.ops.export_scene.gltf(
         filepath=str(part),
         check_existing=False,
@@ -176,7 +194,6 @@ def _write_glb(part, armature, action, frames):
         export_all_influences=False,
         export_yup=True,
     )
-    render.fps_base = render.fps / rate
 
 
 def _write_usd(part, armature, action, frames):

@@ -9,10 +9,10 @@ from fullbody_mocap.tracks import Track, write_tracks
 FRAMES = 9
 
 
-def add_motion(armature, bones=None, shape_key=False, name="walk about"):
-    """A new action that turns bones (all, unless named) every way and moves the first; returns it."""
+def add_motion(armature, bones=None, shape_key=False, name="walk about", begins=1):
+    """A new action that turns bones (all, unless named) every way and moves the first from frame `begins` on; returns it."""
     rng = np.random.default_rng(0)
-    frames = np.arange(1.0, FRAMES + 1)
+    frames = np.arange(begins, FRAMES + 1.0)
     bones = bones or [bone.name for bone in armature.pose.bones]
     wave = np.sin(3 * frames / FRAMES)[:, None]
     tracks = []
@@ -30,7 +30,7 @@ def add_motion(armature, bones=None, shape_key=False, name="walk about"):
         mesh.shape_key_add(name="jawOpen").value = 0
         keys = mesh.data.shape_keys
         keys.key_blocks["jawOpen"].data[0].co.z += 0.1
-        write_tracks([Track('key_blocks["jawOpen"].value', frames, np.linspace(0, 1, FRAMES)[:, None], "x")], keys, action)
+        write_tracks([Track('key_blocks["jawOpen"].value', frames, np.linspace(0, 1, len(frames))[:, None], "x")], keys, action)
     return action
 
 

@@ -84,6 +84,18 @@ def test_every_joint_comes_back_where_it_was_over_the_whole_clip(tmp_path, rig):
             assert curve is None or np.ptp(curve[:, 1]) == pytest.approx(1), format
 
 
+def test_a_motion_that_begins_later_comes_back_at_its_own_time(tmp_path):
+    armature = make_rig("mixamo")
+    action = add_motion(armature, begins=5)
+    names = world_rest(armature)[0]
+    heads, before = world_heads(armature, names), contents()
+    paths, _ = write_all(tmp_path, armature, action)
+    assert contents() == before and not action.use_frame_range
+    for format, path in paths.items():
+        read = read_back(path, format)
+        assert np.abs(world_heads(read, names_in(read, names), FIRST.get(format, 1)) - heads).max() < 1e-4, format
+
+
 def test_of_a_control_rig_the_deforming_bones_are_written(tmp_path, rigify):
     """Arms by FK and legs by IK, whose reach the hips leave, so that bones stretch; a prop on a control."""
     for side in "LR":

@@ -268,7 +268,7 @@ def test_apply_cost(scene):
         bpy.context.view_layer.update()
         writing.append(middle - start)
         evaluating.append(time.perf_counter() - middle)
-    write, evaluate = 1e3 * np.quantile(writing, 0.1), 1e3 * np.quantile(evaluating, 0.1)  # others use this machine, too
+    write, evaluate = 1e3 * min(writing), 1e3 * min(evaluating)  # others use this machine, too
     print(f"{bpy.app.version_string}: {write:.2f} ms to write, {evaluate:.2f} ms to evaluate")
     assert write < 2 and write + evaluate < 12
 

@@ -488,9 +488,9 @@ def test_a_thousand_frames_of_seventy_bones_take_a_quarter_of_a_second():
     assert len(controls.names) > 65
 
     def seconds():
-        began = time.perf_counter()
+        began = time.process_time()  # not by the clock on the wall: tests run beside others
         solve(motion, controls, FLYING)
-        return time.perf_counter() - began
+        return time.process_time() - began
 
     fastest = min(seconds() for _ in range(3))
     print(f"{1000 * fastest:.0f} ms for 1,000 frames of {len(controls.names)} bones")
