@@ -26,15 +26,15 @@ import bpy
 from .contract.capture import CaptureClip
 from .contract.npz_file import FileError, check_arrays, read_npz
 from .keyframes import Timing, scene_fps
-from .retarget.character_file import open_character
-from .retarget.export import ExportError, write_files
 from .retarget.face import FaceMap
-from .retarget.guess import find_role_map
+from .retarget.files.character_file import open_character
+from .retarget.files.export import ExportError, write_files
+from .retarget.guess.find import find_role_map
 from .retarget.retargeting import retarget
-from .retarget.rig import skeleton_of
+from .retarget.rig.reading import skeleton_of
 from .retarget.role_map import RoleMap
-from .retarget.solver import RetargetSettings
-from .retarget.source import source_motion
+from .retarget.solve.solver import RetargetSettings
+from .retarget.solve.source import source_motion
 
 _BODY_SCHEMA = {"rest_joints": ("f", (52, 3)), "sole": ("f", ())}
 

@@ -12,9 +12,9 @@ from ..live.target import Found
 from ..retarget.batch import Batch
 from ..retarget.face import found_map
 from ..retarget.face_keys import key_names
-from ..retarget.guess import find_role_map
+from ..retarget.guess.find import find_role_map
 from ..retarget.properties import is_there, role_map_of, set_role_map
-from ..retarget.rig import skeleton_of
+from ..retarget.rig.reading import skeleton_of
 from ..retarget.role_labels import ROLE_LABELS, named_roles
 from ..retarget.role_map import Preset, RoleMap, RoleMapError
 from ..retarget.storage import maps_folder

@@ -18,7 +18,7 @@ from .face import FaceMap
 from .properties import is_there, problems_of, role_map_of
 from .retargeting import retarget
 from .role_map import RoleMap
-from .source import RetargetError, source_motion
+from .solve.source import RetargetError, source_motion
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy as np
 from ..contract.skeleton import VALID_PARTS
 from ..tracks import Track
 from .face import key_values, key_weights, read_expressions
-from .rig import deformed_meshes
+from .rig.reading import deformed_meshes
 
 _CLIPPED = 0.02  # of a slider's range; less beyond its end is not worth a sentence
 _MOVES = 0.05  # how large an expression must become to be missed

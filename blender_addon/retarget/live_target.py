@@ -15,20 +15,20 @@ from ..contract.character import fitting
 from ..contract.skeleton import VALID_PARTS
 from ..importer import same_body
 from ..live.target import Found, TargetGone
-from .bake import bone_tracks, fixed_tracks
 from .face import key_weights, read_expressions
 from .face_keys import face_tracks
-from .guess import find_role_map
+from .guess.find import find_role_map
 from .properties import problems_of, role_map_of
 from .retargeting import retarget
-from .rig import RigError, check_armature, read_rig, skeleton_of
+from .rig.bake import bone_tracks, fixed_tracks
+from .rig.reading import RigError, check_armature, read_rig, skeleton_of
+from .rig.stand_in import switch_value
+from .rig.steering import off_rest, steering_bones
 from .role_labels import named_roles
 from .role_map import RoleMapError
 from .roles import REQUIRED
-from .solver import RetargetSettings, Solver
-from .source import RetargetError, source_motion
-from .stand_in import switch_value
-from .steering import off_rest, steering_bones
+from .solve.solver import RetargetSettings, Solver
+from .solve.source import RetargetError, source_motion
 from .storage import maps_folder
 
 _SAME_VALUE = 1e-4  # what a shape key may be off before it is set again

@@ -15,7 +15,7 @@ from bpy.props import (
 from .role_labels import ROLE_LABELS, named_roles
 from .role_map import RoleMap, Switch
 from .roles import REQUIRED, ROLES
-from .solver import RetargetSettings
+from .solve.solver import RetargetSettings
 
 
 class FullbodyRetargetCapture(bpy.types.PropertyGroup):

@@ -9,11 +9,11 @@ import bpy
 import numpy as np
 
 from ..contract.skeleton import VALID_PARTS
-from .bake import write_action
 from .face_keys import face_tracks
 from .pose import Controls
-from .rig import read_rig
-from .solver import RetargetSettings, solve
+from .rig.bake import write_action
+from .rig.reading import read_rig
+from .solve.solver import RetargetSettings, solve
 
 
 @dataclass(frozen=True)

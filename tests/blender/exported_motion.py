@@ -30,7 +30,9 @@ def add_motion(armature, bones=None, shape_key=False, name="walk about", begins=
         mesh.shape_key_add(name="jawOpen").value = 0
         keys = mesh.data.shape_keys
         keys.key_blocks["jawOpen"].data[0].co.z += 0.1
-        write_tracks([Track('key_blocks["jawOpen"].value', frames, np.linspace(0, 1, len(frames))[:, None], "x")], keys, action)
+        write_tracks(
+            [Track('key_blocks["jawOpen"].value', frames, np.linspace(0, 1, len(frames))[:, None], "x")], keys, action
+        )
     return action
 
 

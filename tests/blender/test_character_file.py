@@ -6,9 +6,9 @@ import bpy
 import numpy as np
 import pytest
 from exported_motion import add_motion, world_rest
-from fullbody_mocap.retarget.character_file import CharacterFileError, open_character
+from fullbody_mocap.retarget.files.character_file import CharacterFileError, open_character
+from fullbody_mocap.retarget.files.vrm_file import VrmError, glb_bytes, humanoid_roles, read_glb
 from fullbody_mocap.retarget.role_map import RoleMapError
-from fullbody_mocap.retarget.vrm_file import VrmError, glb_bytes, humanoid_roles, read_glb
 from rigged_characters import make_rig, roles_of
 
 EXPORTERS = {

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from fullbody_mocap.contract.frames import axis_angle_to_matrix
 from fullbody_mocap.contract.skeleton import JOINT_INDEX
-from fullbody_mocap.retarget.contacts import find_contacts, source_soles
+from fullbody_mocap.retarget.solve.contacts import find_contacts, source_soles
 from walking_person import SOLE, make_walk, moved
 
 HEEL, BALL = 0, 1

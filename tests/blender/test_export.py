@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from exported_motion import FRAMES, add_motion, world_heads, world_rest
 from fullbody_mocap.contract.frames import axis_angle_to_matrix
-from fullbody_mocap.retarget import export
-from fullbody_mocap.retarget.bvh_file import bvh_text
-from fullbody_mocap.retarget.plain_armature import deforming_tree, is_control_rig
+from fullbody_mocap.retarget.files import export
+from fullbody_mocap.retarget.files.bvh_file import bvh_text
+from fullbody_mocap.retarget.files.plain_armature import deforming_tree, is_control_rig
 from rigged_characters import make_rig
 from scene_reading import contents, curves_of
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from fullbody_mocap.contract.frames import axis_angle_to_matrix
 from fullbody_mocap.contract.skeleton import FINGERS, SIDES
-from fullbody_mocap.retarget.guess import Skeleton, find_role_map
+from fullbody_mocap.retarget.guess.find import Skeleton, find_role_map
 from fullbody_mocap.retarget.roles import REQUIRED
 from rigged_characters import rig_arrays
 

@@ -12,14 +12,14 @@ from fullbody_mocap.live import session as live
 from fullbody_mocap.live.link import Link
 from fullbody_mocap.live.take import make_take
 from fullbody_mocap.live.target import TargetGone
-from fullbody_mocap.retarget.guess import find_role_map
+from fullbody_mocap.retarget.guess.find import find_role_map
 from fullbody_mocap.retarget.live_target import RigTarget, can_follow, role_map_for
 from fullbody_mocap.retarget.properties import set_role_map
 from fullbody_mocap.retarget.retargeting import retarget
-from fullbody_mocap.retarget.rig import RigError, read_rig, skeleton_of
+from fullbody_mocap.retarget.rig.reading import RigError, read_rig, skeleton_of
 from fullbody_mocap.retarget.role_map import RoleMapError
-from fullbody_mocap.retarget.solver import RetargetSettings, Solver, solve
-from fullbody_mocap.retarget.source import source_motion
+from fullbody_mocap.retarget.solve.solver import RetargetSettings, Solver, solve
+from fullbody_mocap.retarget.solve.source import source_motion
 from live_scene import (
     EXPRESSIONS,
     drain_until,

@@ -18,7 +18,7 @@ from fullbody_mocap.retarget.face import (
     read_expressions,
 )
 from fullbody_mocap.retarget.face_keys import character_meshes, face_tracks
-from fullbody_mocap.retarget.solver import RetargetSettings
+from fullbody_mocap.retarget.solve.solver import RetargetSettings
 from fullbody_mocap.tracks import write_tracks
 
 SIDED = (

@@ -5,11 +5,11 @@ import bpy
 import numpy as np
 import pytest
 from fullbody_mocap.keyframes import Timing
-from fullbody_mocap.retarget.guess import find_role_map
+from fullbody_mocap.retarget.guess.find import find_role_map
 from fullbody_mocap.retarget.retargeting import retarget
-from fullbody_mocap.retarget.rig import RigError, skeleton_of
-from fullbody_mocap.retarget.solver import RetargetSettings, solve
-from fullbody_mocap.retarget.source import source_motion
+from fullbody_mocap.retarget.rig.reading import RigError, skeleton_of
+from fullbody_mocap.retarget.solve.solver import RetargetSettings, solve
+from fullbody_mocap.retarget.solve.source import source_motion
 from rigged_characters import make_rig
 from scene_reading import curves_of
 from synthetic_person import make_clip, make_template

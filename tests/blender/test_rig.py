@@ -4,10 +4,10 @@ from dataclasses import replace
 import bpy
 import numpy as np
 import pytest
-from fullbody_mocap.retarget.guess import find_role_map
-from fullbody_mocap.retarget.rig import RigError, read_rig, skeleton_of
+from fullbody_mocap.retarget.guess.find import find_role_map
+from fullbody_mocap.retarget.rig.reading import RigError, read_rig, skeleton_of
+from fullbody_mocap.retarget.rig.steering import bone_of_path
 from fullbody_mocap.retarget.role_map import RoleMap, Switch
-from fullbody_mocap.retarget.steering import bone_of_path
 from rigged_characters import make_rig
 from scene_reading import contents
 

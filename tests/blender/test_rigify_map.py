@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 import bpy
 import numpy as np
-from fullbody_mocap.retarget.guess import find_role_map
-from fullbody_mocap.retarget.rig import skeleton_of
+from fullbody_mocap.retarget.guess.find import find_role_map
+from fullbody_mocap.retarget.rig.reading import skeleton_of
 from fullbody_mocap.retarget.role_map import PRESETS, Preset
 from rigged_characters import roles_of
 

@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 from fullbody_mocap.contract.skeleton import JOINT_NAMES
-from fullbody_mocap.retarget.guess import Skeleton, find_role_map
+from fullbody_mocap.retarget.guess.find import Skeleton, find_role_map
 from fullbody_mocap.retarget.role_map import PRESETS, Preset, RoleMap, RoleMapError, Switch, presets
 from fullbody_mocap.retarget.roles import REQUIRED, ROLES
 from rigged_characters import rig_arrays

@@ -8,10 +8,10 @@ from fullbody_mocap.contract.frames import axis_angle_to_matrix, matrix_to_axis_
 from fullbody_mocap.contract.skeleton import FINGERS, JOINT_INDEX, JOINT_NAMES, PARENTS, SIDES
 from fullbody_mocap.contract.swing_twist import about, reject, transpose, unit
 from fullbody_mocap.retarget.pose import Controls, WorldPose, own_location, own_rotations, place_bones
-from fullbody_mocap.retarget.rest_match import hip_ratio, limb, stand_up
-from fullbody_mocap.retarget.solver import RetargetSettings, bone_turns, place_hips, solve
-from fullbody_mocap.retarget.source import RetargetError, source_motion
-from fullbody_mocap.retarget.twist import twist_over_time
+from fullbody_mocap.retarget.solve.rest_match import hip_ratio, limb, stand_up
+from fullbody_mocap.retarget.solve.solver import RetargetSettings, bone_turns, place_hips, solve
+from fullbody_mocap.retarget.solve.source import RetargetError, source_motion
+from fullbody_mocap.retarget.solve.twist import twist_over_time
 from rigged_characters import rig_arrays
 from synthetic_person import make_clip, make_template, rest_joints
 

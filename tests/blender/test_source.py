@@ -6,7 +6,7 @@ import pytest
 from fullbody_mocap.contract.frames import axis_angle_to_matrix
 from fullbody_mocap.contract.skeleton import JOINT_INDEX, VALID_PARTS
 from fullbody_mocap.contract.swing_twist import about
-from fullbody_mocap.retarget.source import RetargetError, source_motion
+from fullbody_mocap.retarget.solve.source import RetargetError, source_motion
 from synthetic_person import make_clip, make_template, posed_joints
 
 SOLE = -0.95

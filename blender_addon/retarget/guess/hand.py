@@ -7,7 +7,7 @@ _ORDER = ("index", "middle", "ring", "pinky")
 
 
 def hand_roles(tree, arm):
-    """{"index1": [bone], ...} of the hand of an arm: its (elbow, wrist) bones. tree: see `guess_shape.Tree`."""
+    """{"index1": [bone], ...} of the hand of an arm: its (elbow, wrist) bones. tree: see `tree.Tree`."""
     elbow, wrist = arm
     forearm = tree.distance(elbow, wrist)
     chains = _finger_chains(tree, wrist, forearm)

@@ -7,7 +7,7 @@ first, and all three about the bone's unturned axes.
 
 import numpy as np
 
-from ..contract.frames import continuous_quaternions, quaternion_to_matrix
+from ...contract.frames import continuous_quaternions, quaternion_to_matrix
 
 EULER_MODES = ("XYZ", "XZY", "YXZ", "YZX", "ZXY", "ZYX")
 

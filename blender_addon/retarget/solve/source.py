@@ -5,15 +5,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..contract.frames import (
+from ...contract.frames import (
     REST_TO_WORLD,
     forward_kinematics_by_level,
     pose_to_quaternions,
     quaternion_to_matrix,
 )
-from ..contract.npz_file import FileError
-from ..contract.skeleton import JOINT_INDEX, JOINT_NAMES, PARENTS, PART_JOINTS, SIDES, VALID_PARTS
-from ..sampling import sample_captured
+from ...contract.npz_file import FileError
+from ...contract.skeleton import JOINT_INDEX, JOINT_NAMES, PARENTS, PART_JOINTS, SIDES, VALID_PARTS
+from ...sampling import sample_captured
 
 _BODY = VALID_PARTS.index("body")
 _HIPS = [JOINT_INDEX[f"{side}_hip"] for side in SIDES]

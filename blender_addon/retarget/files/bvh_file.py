@@ -8,7 +8,7 @@ joint's offset and turn in those axes, so that the rest pose is the character's 
 
 import numpy as np
 
-from ..contract.frames import REST_TO_WORLD
+from ...contract.frames import REST_TO_WORLD
 
 _WORLD_TO_FILE = REST_TO_WORLD.T
 """From z up, facing -y, to y up, facing z, as other programs expect it. Blender's importer, left as it is, turns it back."""

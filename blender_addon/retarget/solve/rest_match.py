@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..contract.frames import cross
-from ..contract.skeleton import FINGERS, JOINT_INDEX, SIDES
-from ..contract.swing_twist import about, axes_rotation, reject, shortest_arc, transpose, twist_angle, unit
+from ...contract.frames import cross
+from ...contract.skeleton import FINGERS, JOINT_INDEX, SIDES
+from ...contract.swing_twist import about, axes_rotation, reject, shortest_arc, transpose, twist_angle, unit
 from .source import RetargetError
 
 _Z = np.array([0.0, 0, 1])

@@ -4,8 +4,8 @@
 import re
 import unicodedata
 
-from ..contract.skeleton import FINGERS, SIDES
-from .roles import LIMBS
+from ...contract.skeleton import FINGERS, SIDES
+from ..roles import LIMBS
 
 _SIDE_WORDS = {
     "left": "l left lf lt lft links gauche izquierda izq esquerda sinistra sx 左".split(),

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..contract.frames import matrix_to_quaternion, quaternion_to_matrix, slerp_quaternions
-from ..contract.skeleton import FINGERS, JOINT_INDEX, SIDES
+from ...contract.frames import matrix_to_quaternion, quaternion_to_matrix, slerp_quaternions
+from ...contract.skeleton import FINGERS, JOINT_INDEX, SIDES
+from ..pose import WorldPose, place_bones
+from ..roles import CHAINS, JOINT_OF_ROLE, REQUIRED
 from .contacts import find_contacts
 from .feet import plant_feet
-from .pose import WorldPose, place_bones
 from .rest_match import hip_ratio, rest_offsets, stand_up
-from .roles import CHAINS, JOINT_OF_ROLE, REQUIRED
 from .source import RetargetError
 from .twist import spread_twist
 

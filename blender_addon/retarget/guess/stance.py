@@ -3,8 +3,8 @@
 
 import numpy as np
 
-from .guess_hand import hand_roles
-from .guess_tree import unit
+from .hand import hand_roles
+from .tree import unit
 
 SURE_FORWARD = 0.25
 """Evidence for forward below which the sides may be wrong."""

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 import bpy
 import numpy as np
 
+from ..guess.find import Skeleton
+from ..pose import Controls
+from ..roles import REQUIRED
 from .ground import deformed_meshes, sole_height, world_matrix
-from .guess import Skeleton
-from .pose import Controls
 from .probing import RigError, probe_bones, read_hierarchy
-from .roles import REQUIRED
 from .stand_in import standing_in, switch_value
 from .steering import is_plain, off_rest, steering_bones
 

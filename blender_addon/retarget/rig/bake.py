@@ -6,11 +6,11 @@ import contextlib
 import bpy
 import numpy as np
 
-from ..contract.skeleton import PART_JOINTS, VALID_PARTS
-from ..tracks import CONSTANT, Track, write_tracks
-from .pose import own_location, own_rotations
-from .rig import RigError, switch_value
-from .roles import JOINT_OF_ROLE
+from ...contract.skeleton import PART_JOINTS, VALID_PARTS
+from ...tracks import CONSTANT, Track, write_tracks
+from ..pose import own_location, own_rotations
+from ..roles import JOINT_OF_ROLE
+from .reading import RigError, switch_value
 from .rotation_modes import channel, identity, mode_values
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import bpy
 import numpy as np
 
-from ..whole_files import whole_files
+from ...whole_files import whole_files
 from .bvh_file import bvh_text
 from .plain_armature import STRETCH, is_control_rig, plain_armature, pose_matrices
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..contract.frames import axis_angle_to_quaternion, quaternion_to_matrix
+from ...contract.frames import axis_angle_to_quaternion, quaternion_to_matrix
+from ..roles import REQUIRED
+from ..solve.source import RetargetError
 from .ground import FOOT_ROLES
-from .roles import REQUIRED
-from .source import RetargetError
 from .stand_in import BonePose
 from .steering import active_drivers, bone_of_path
 

@@ -4,7 +4,7 @@
 import bpy
 import numpy as np
 
-from ..contract.skeleton import SIDES
+from ...contract.skeleton import SIDES
 
 FOOT_ROLES = tuple(f"{side}_{limb}" for side in SIDES for limb in ("ankle", "foot"))
 

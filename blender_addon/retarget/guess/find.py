@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ..contract.skeleton import FINGERS, SIDES
-from .guess_check import doubts, fill_in_line, plausible
-from .guess_names import names_by_role, side_of_name
-from .guess_shape import find_by_shape
-from .guess_tree import Tree
-from .role_map import Preset, RoleMap, RoleMapError, presets
-from .roles import CHAINS, REQUIRED, ROLES
+from ...contract.skeleton import FINGERS, SIDES
+from ..role_map import Preset, RoleMap, RoleMapError, presets
+from ..roles import CHAINS, REQUIRED, ROLES
+from .check import doubts, fill_in_line, plausible
+from .names import names_by_role, side_of_name
+from .shape import find_by_shape
+from .tree import Tree
 
 GUESSED = "guessed"
 """Name of a map that comes from no preset."""

@@ -3,9 +3,9 @@
 
 import numpy as np
 
-from ..contract.skeleton import SIDES
-from .guess_stance import SURE_FORWARD, forward_evidence, standing
-from .roles import REQUIRED
+from ...contract.skeleton import SIDES
+from ..roles import REQUIRED
+from .stance import SURE_FORWARD, forward_evidence, standing
 
 _SEGMENTS = (("collar", "shoulder"), ("shoulder", "elbow"), ("elbow", "wrist"), ("hip", "knee"), ("knee", "ankle"))
 _WHERE = {"hip": "thigh", "knee": "shin", "shoulder": "upper arm", "elbow": "forearm"}

@@ -11,8 +11,8 @@ import bpy
 import numpy as np
 from mathutils import Matrix
 
-from ..contract.frames import continuous_quaternions, matrix_to_quaternion
-from ..tracks import Track, write_tracks
+from ...contract.frames import continuous_quaternions, matrix_to_quaternion
+from ...tracks import Track, write_tracks
 
 _SAME_PLACE = 1e-3
 """Of a bone's length: how far two bones that are one to the animator may rest from each other."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..contract.frames import axis_angle_to_matrix, cross
-from ..contract.swing_twist import reject, unit
+from ...contract.frames import axis_angle_to_matrix, cross
+from ...contract.swing_twist import reject, unit
 
 _STRAIGHT = 0.15
 """Sine of the knee's angle below which the thigh's own hinge says rather than the bend how the knee turns."""

@@ -10,12 +10,12 @@ Between contacts that leaves the smoothest way from the one to the next.
 
 import numpy as np
 
-from ..contract.frames import axis_angle_to_matrix
-from ..contract.skeleton import SIDES
-from ..contract.swing_twist import unit
+from ...contract.frames import axis_angle_to_matrix
+from ...contract.skeleton import SIDES
+from ...contract.swing_twist import unit
+from ..pose import place_bones
 from .block_banded import LeastSquares
 from .contacts import sole_points
-from .pose import place_bones
 from .two_bone_ik import make_legs
 
 _STEPS = 4

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import bpy
 
-from ..contract.npz_file import FileError
-from .guess import find_role_map
-from .rig import skeleton_of
+from ...contract.npz_file import FileError
+from ..guess.find import find_role_map
+from ..rig.reading import skeleton_of
 from .vrm_file import glb_bytes, humanoid_map, read_glb
 
 SUFFIXES = (".blend", ".fbx", ".glb", ".gltf", ".vrm")

@@ -8,9 +8,9 @@ extensions.VRMC_vrm.humanoid.humanBones: {bone: {node}}.
 import json
 import struct
 
-from ..contract.npz_file import FileError
-from ..contract.skeleton import FINGERS, SIDES
-from .role_map import RoleMap
+from ...contract.npz_file import FileError
+from ...contract.skeleton import FINGERS, SIDES
+from ..role_map import RoleMap
 
 _MAGIC, _JSON_CHUNK = b"glTF", 0x4E4F534A
 _LONGEST_NAME = 63

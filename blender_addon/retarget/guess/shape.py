@@ -10,12 +10,12 @@ from itertools import combinations
 
 import numpy as np
 
-from ..contract.frames import cross
-from ..contract.skeleton import SIDES
-from .guess_hand import hand_roles
-from .guess_parts import arm_roles, leg_roles, trunk_roles
-from .guess_stance import SURE_FORWARD, agreement, forward_evidence, standing
-from .guess_tree import SHORT, Tree, unit
+from ...contract.frames import cross
+from ...contract.skeleton import SIDES
+from .hand import hand_roles
+from .parts import arm_roles, leg_roles, trunk_roles
+from .stance import SURE_FORWARD, agreement, forward_evidence, standing
+from .tree import SHORT, Tree, unit
 
 _TRIED = 40
 """Bodies that are looked at closely, the likeliest first."""

@@ -3,8 +3,8 @@
 
 import numpy as np
 
-from ..contract.skeleton import SIDES
-from ..contract.swing_twist import about, transpose, twist_angle, unit
+from ...contract.skeleton import SIDES
+from ...contract.swing_twist import about, transpose, twist_angle, unit
 from .rest_match import limb
 
 _UPPER = {"hip": "pelvis", "shoulder": "{side}_collar"}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..contract.skeleton import JOINT_INDEX, SIDES
+from ...contract.skeleton import JOINT_INDEX, SIDES
 
 BEHIND, AHEAD = 0.3, 0.4
 """Shares of the level way from ankle to ball that the heel lies behind the ankle, and the tip of the toes ahead of the ball."""
