@@ -49,7 +49,7 @@ class BatchSettings:
     body: the body model, where it is not the one that the clip names; blender: see `find_blender`
     """
 
-    formats: tuple = ("fbx",)
+    formats: tuple = ("blend",)
     map_file: Path = None
     face_map: Path = None
     armature: str = None
