@@ -17,6 +17,7 @@ from ..contract.npz_file import read_npz
 from ..retarget import FORMATS, BatchSettings, body_rest, run_batch
 from ..table import format_table
 from . import retarget_metrics as metrics
+from .played import played_of, source_of
 from .rigged_characters import make_test_characters
 
 SPEED_FRAMES = 1000
@@ -152,7 +153,7 @@ def _source(path, settings, result):
         return None
     clip = read_clip(path)
     times = clip.timestamps[0] + np.arange(result.frames) / result.fps
-    return metrics.source_of(clip, *body_rest(clip, settings.body), times)
+    return source_of(clip, *body_rest(clip, settings.body), times)
 
 
 def _sample(results, characters, scratch, blender):
@@ -185,7 +186,7 @@ def _measure(result, character, source, sampled):
     blend = sampled.pop("blend")
     if isinstance(blend, str):
         return Measured(result.job.clip.stem, character, error=blend)
-    played = metrics.played_of(blend, vars(character))
+    played = played_of(blend, vars(character))
     return Measured(
         clip=result.job.clip.stem,
         character=character,

@@ -11,8 +11,10 @@ import pytest
 
 from fullbody_core.contract.frames import REST_TO_WORLD, axis_angle_to_matrix, matrix_to_axis_angle
 from fullbody_core.contract.skeleton import JOINT_INDEX, JOINT_NAMES, PARENTS, SIDES
-from fullbody_core.contract.swing_twist import about
+from fullbody_core.contract.swing_twist import about, unit
+from fullbody_core.evaluate import planted_feet
 from fullbody_core.evaluate import retarget_metrics as metrics
+from fullbody_core.evaluate.played import Played, source_of
 from fullbody_core.evaluate.retarget import Evaluation, Measured, evaluate_retarget, format_evaluation
 from fullbody_core.evaluate.rigged_characters import RiggedCharacter, definitions_text, rig_definitions
 
@@ -46,13 +48,13 @@ def waving(rest, seed=0, size=0.3):
     waves = generator.normal(size=(1, 52, 3)) * np.sin(phase + generator.uniform(0, 6, (1, 52, 1)))
     trans = np.linspace((0, 0, 0), (0.5, -1, 0.1), FRAMES)
     clip = clip_of(size * waves, trans)
-    return metrics.source_of(clip, *rest, clip.timestamps)
+    return source_of(clip, *rest, clip.timestamps)
 
 
 def standing(rest):
     """A `Source` that stands still on its rest's soles."""
     clip = clip_of(np.zeros((FRAMES, 52, 3)), np.zeros((FRAMES, 3)))
-    return metrics.source_of(clip, *rest, clip.timestamps)
+    return source_of(clip, *rest, clip.timestamps)
 
 
 def same_body(source, rolls=None, facing=0.0):
@@ -64,7 +66,7 @@ def same_body(source, rolls=None, facing=0.0):
     world[:, :, :3, :3], world[:, :, :3, 3] = source.turns @ axes, source.joints
     roles = {name: (name,) for name in JOINT_NAMES if not name.startswith("spine")}
     roles["spine"] = ("spine1", "spine2", "spine3")
-    return metrics.Played(JOINT_NAMES, rest, world, np.full(52, 0.05), roles, facing, source.sole)
+    return Played(JOINT_NAMES, rest, world, np.full(52, 0.05), roles, facing, source.sole)
 
 
 def turned(played, name, turn):
@@ -96,7 +98,7 @@ def test_the_source_is_the_bodys_own_forward_kinematics(rest):
     rotations = np.zeros((FRAMES, 52, 3))
     rotations[:, 0, 1] = np.pi / 2  # about the rest frame's y, which is the world's z
     clip = clip_of(rotations, np.zeros((FRAMES, 3)))
-    side = metrics.source_of(clip, *rest, clip.timestamps)
+    side = source_of(clip, *rest, clip.timestamps)
     quarter = axis_angle_to_matrix(np.array([0, 0, np.pi / 2]))
     assert np.allclose(side.turns, quarter)
     assert np.allclose(side.joints[0] - side.joints[0, 0], (upright - upright[0]) @ quarter.T)
@@ -109,7 +111,7 @@ def test_moments_between_frames_lie_between_them_and_holes_were_not_captured(res
     rotations[:, JOINT_INDEX["left_elbow"], 0] = np.linspace(0, 1, FRAMES)
     clip = clip_of(rotations, np.linspace((0, 0, 0), (1.0, 0, 0), FRAMES))
     clip.valid[20:30, 0] = False
-    source = metrics.source_of(clip, *rest, clip.timestamps[:-1] + 0.5 / FPS)
+    source = source_of(clip, *rest, clip.timestamps[:-1] + 0.5 / FPS)
     elbow = JOINT_INDEX["left_elbow"]
     angles = np.linalg.norm(matrix_to_axis_angle(source.turns[:, elbow]), axis=-1)
     assert np.allclose(angles, (np.arange(FRAMES - 1) + 0.5) / (FRAMES - 1), atol=1e-9)
@@ -132,7 +134,7 @@ def test_a_wrong_direction_is_measured_at_its_bone(rest):
     source = waving(rest)
     played = same_body(source, 1.0)
     elbow, wrist = (source.joints[:, JOINT_INDEX[f"left_{name}"]] for name in ("elbow", "wrist"))
-    square = metrics.unit(np.cross(wrist - elbow, (0.3, 0.5, 0.8)))
+    square = unit(np.cross(wrist - elbow, (0.3, 0.5, 0.8)))
     bent = turned(played, "left_elbow", about(square, np.radians(np.full(FRAMES, 7.0))))
     errors = largest(metrics.direction_errors(source, bent))
     assert errors["left_elbow"] == pytest.approx(7.0)
@@ -180,13 +182,13 @@ def test_twist_is_measured_apart_from_direction(rest, palms):
         roles = {role: bones for role, bones in played.roles.items() if not role.endswith(("index1", "pinky1"))}
         played = replace(played, roles=roles)
     elbow, wrist = (source.joints[:, JOINT_INDEX[f"left_{name}"]] for name in ("elbow", "wrist"))
-    wrung = turned(played, "left_elbow", about(metrics.unit(wrist - elbow), np.radians(np.full(FRAMES, 20.0))))
+    wrung = turned(played, "left_elbow", about(unit(wrist - elbow), np.radians(np.full(FRAMES, 20.0))))
     assert largest(metrics.direction_errors(source, wrung))["left_elbow"] < 1e-4
     errors = largest(metrics.twist_errors(source, wrung))
     assert errors["left_elbow"] == pytest.approx(20.0, abs=1e-3)
     assert errors["right_elbow"] < 1e-3 and errors["right_wrist"] < 1e-3
     # A hand that is bent at the wrist but not wrung is no twist; bent by a few degrees only, its frame stays near.
-    square = metrics.unit(np.cross(wrist - elbow, (0.3, 0.5, 0.8)))
+    square = unit(np.cross(wrist - elbow, (0.3, 0.5, 0.8)))
     bent = turned(played, "left_elbow", about(square, np.radians(np.full(FRAMES, 5.0))))
     assert largest(metrics.twist_errors(source, bent))["left_elbow"] < 1.0
 
@@ -217,17 +219,17 @@ def stepping(slide=0.0, jitter=0.0):
 
 
 def test_contacts_are_found_where_a_foot_stands_and_sliding_is_how_far_it_goes():
-    contacts = metrics.planted(stepping(jitter=0.003), FPS)
+    contacts = planted_feet.planted(stepping(jitter=0.003), FPS)
     assert len(contacts["left_ball"]) == 2 and len(contacts["right_ball"]) == 1
     (first, last), (again, end) = contacts["left_ball"]
     assert first <= 4 and 20 <= last < 30 and 42 < again <= 50 and end >= 66
-    assert metrics.sliding(stepping(), contacts).max() < 1e-12
-    slid = metrics.sliding(stepping(slide=0.03), {"left_ball": [(0, 29)], "right_ball": [(0, 71)]})
+    assert planted_feet.sliding(stepping(), contacts).max() < 1e-12
+    slid = planted_feet.sliding(stepping(slide=0.03), {"left_ball": [(0, 29)], "right_ball": [(0, 71)]})
     assert slid == pytest.approx([0.03, 0.0])
     # What slides as far as this is no contact; nor what is held still in the air.
-    assert len(metrics.planted(stepping(slide=0.5), FPS)["left_ball"]) == 1
+    assert len(planted_feet.planted(stepping(slide=0.5), FPS)["left_ball"]) == 1
     held = {name: xyz + (0, 0, 0.3) * np.array(name.startswith("right")) for name, xyz in stepping().items()}
-    assert metrics.planted(held, FPS)["right_ball"] == [] and len(metrics.planted(held, FPS)["left_ball"]) == 2
+    assert planted_feet.planted(held, FPS)["right_ball"] == [] and len(planted_feet.planted(held, FPS)["left_ball"]) == 2
 
 
 def test_a_pivoting_foot_is_planted_nowhere_and_one_on_tiptoe_not_at_its_heel():
@@ -237,10 +239,10 @@ def test_a_pivoting_foot_is_planted_nowhere_and_one_on_tiptoe_not_at_its_heel():
         turn = axis_angle_to_matrix(angle[:, None] * np.array([0, 0, 1.0]))
         centre = np.array([-0.2, -0.5, 0]) + (0, -0.13, 0)
         points[name] = (turn @ (points[name] - centre)[..., None])[..., 0] + centre
-    assert metrics.planted(points, FPS)["right_heel"] == []
+    assert planted_feet.planted(points, FPS)["right_heel"] == []
     tiptoe = stepping()
     tiptoe["right_heel"] = tiptoe["right_heel"] + (0, 0, 0.06)
-    contacts = metrics.planted(tiptoe, FPS)
+    contacts = planted_feet.planted(tiptoe, FPS)
     assert contacts["right_heel"] == [] and len(contacts["right_ball"]) == 1
 
 
@@ -249,12 +251,12 @@ def test_soles_stand_on_the_ground_at_rest_and_penetration_is_how_deep_they_go(r
     played = same_body(source, 1.0)
     lift = source.rest_joints[0, 2] - source.joints[0, 0, 2]
     upright = replace(played, world=played.world + np.array([[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, lift], [0, 0, 0, 0]]))
-    assert np.abs([xyz[:, 2] - source.sole for xyz in metrics.sole_points(upright).values()]).max() < 1e-9
-    assert np.abs(metrics.penetration(upright)).max() < 1e-9
+    assert np.abs([xyz[:, 2] - source.sole for xyz in planted_feet.sole_points(upright).values()]).max() < 1e-9
+    assert np.abs(planted_feet.penetration(upright)).max() < 1e-9
     sunk = replace(upright, ground=upright.ground)
     sunk.world[10, :, 2, 3] -= 0.02
-    assert metrics.penetration(sunk)[10] == pytest.approx(0.02) and metrics.penetration(sunk)[11] < 1e-9
-    own, theirs = metrics.sole_points(played), metrics.source_sole_points(source)
+    assert planted_feet.penetration(sunk)[10] == pytest.approx(0.02) and planted_feet.penetration(sunk)[11] < 1e-9
+    own, theirs = planted_feet.sole_points(played), planted_feet.source_sole_points(source)
     assert max(np.abs(own[name] - theirs[name]).max() for name in theirs) < 1e-9
 
 
@@ -263,7 +265,7 @@ def test_a_knee_that_pops_is_told_by_its_acceleration(rest):
     phase = np.linspace(0, 4 * np.pi, FRAMES)
     rotations[:, JOINT_INDEX["left_knee"], 0] = 0.5 + 0.4 * np.sin(phase)
     clip = clip_of(rotations, np.zeros((FRAMES, 3)))
-    source = metrics.source_of(clip, *rest, clip.timestamps)
+    source = source_of(clip, *rest, clip.timestamps)
     played = same_body(source)
     assert metrics.knee_ratios(source, played) == pytest.approx((1.0, 1.0))
     popped = played.world.copy()
