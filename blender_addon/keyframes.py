@@ -11,7 +11,7 @@ from .character import bone_rest, widen_slider
 from .contract.frames import pose_to_quaternions
 from .contract.skeleton import JOINT_NAMES, PART_JOINTS, VALID_PARTS
 from .sampling import sample_captured
-from .tracks import Track, write_tracks
+from .tracks import Track, bone_path, shape_key_path, write_tracks
 
 CAPTURE_PROPERTY = "fullbody_capture"
 """Custom property of the armature object that tells the panel what was imported."""
@@ -81,9 +81,9 @@ def clip_tracks(clip, armature, timing):
         rotations = axes.rest_to_bone_rotations(sampling.slerp(quaternions[:, joints]), bone_to_rest[joints])
         if part == "body":
             root = JOINT_NAMES[0]
-            tracks.append(Track(_bone_path(root, "location"), frames[sampling.rows], sampling.linear(locations), root))
+            tracks.append(Track(bone_path(root, "location"), frames[sampling.rows], sampling.linear(locations), root))
         for number, name in enumerate(JOINT_NAMES[joints]):
-            path = _bone_path(name, "rotation_quaternion")
+            path = bone_path(name, "rotation_quaternion")
             tracks.append(Track(path, frames[sampling.rows], rotations[:, number], name))
     return tracks
 
@@ -104,7 +104,7 @@ def expression_tracks(clip, shape_keys, timing):
         if key is None:
             missing.append(name)
             continue
-        path = f'key_blocks["{bpy.utils.escape_identifier(name)}"].value'
+        path = shape_key_path(name)
         track = Track(path, frames, values[:, column, None], "Expression")
         if len(frames):
             widen_slider(key, track.values.min(), track.values.max())
@@ -135,7 +135,3 @@ def capture_summary(clip):
         "duration": clip.duration,
         "valid_percent": {part: 100.0 * float(clip.valid[:, column].mean()) for column, part in enumerate(VALID_PARTS)},
     }
-
-
-def _bone_path(name, attribute):
-    return f'pose.bones["{bpy.utils.escape_identifier(name)}"].{attribute}'

@@ -6,10 +6,22 @@ Nothing here knows of captures, so that a live recording or a retargeted motion 
 
 from dataclasses import dataclass
 
+import bpy
 import numpy as np
 
 CONSTANT, LINEAR = 0, 1
 """Keyframe interpolation as `foreach_set` takes it."""
+
+
+def bone_path(bone, attribute=None):
+    """The RNA path of a pose bone, by its name, or of one of its properties."""
+    path = f'pose.bones["{bpy.utils.escape_identifier(bone)}"]'
+    return f"{path}.{attribute}" if attribute else path
+
+
+def shape_key_path(name):
+    """The RNA path of a shape key's value in its `Key` datablock."""
+    return f'key_blocks["{bpy.utils.escape_identifier(name)}"].value'
 
 
 @dataclass(frozen=True)

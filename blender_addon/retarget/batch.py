@@ -148,4 +148,4 @@ def rest_of(clip, template, trusted):
             notes.append("The clip was captured with another body model than the chosen one, whose mean shape is used.")
     else:
         betas = np.asarray(clip.betas, float)[: template.shapedirs.shape[-1]]
-    return template.rest_joints(betas), float(template.rest_surface(betas)[:, 1].min()), notes
+    return template.rest_joints(betas), template.sole(betas), notes

@@ -5,7 +5,7 @@ import bpy
 import numpy as np
 
 from ..contract.skeleton import VALID_PARTS
-from ..tracks import Track
+from ..tracks import Track, shape_key_path
 from .face import key_values, key_weights, read_expressions
 from .rig.reading import deformed_meshes
 
@@ -77,7 +77,7 @@ def _tracks_of(shape_keys, weights, expressions, frames, settings):
     driven_paths = {curve.data_path for curve in animation.drivers} if animation else set()
     tracks, driven, clipped = [], [], {}
     for name, (of_key, gain, offset) in weights.items():
-        key, path = shape_keys.key_blocks[name], f'key_blocks["{bpy.utils.escape_identifier(name)}"].value'
+        key, path = shape_keys.key_blocks[name], shape_key_path(name)
         if path in driven_paths:
             driven.append(name)
             continue

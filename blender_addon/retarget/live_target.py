@@ -15,6 +15,7 @@ from ..contract.character import fitting
 from ..contract.skeleton import VALID_PARTS
 from ..importer import same_body
 from ..live.target import Found, TargetGone
+from ..tracks import shape_key_path
 from .face import key_weights, read_expressions
 from .face_keys import face_tracks
 from .guess.find import find_role_map
@@ -252,7 +253,7 @@ class RigTarget:
     def _rest_of(self, betas):
         """Rest joints [52, 3] m of a body, and height of its soles, in the rest frame."""
         betas = fitting(betas, self._template.shapedirs.shape[-1])
-        return self._template.rest_joints(betas), float(self._template.rest_surface(betas)[:, 1].min())
+        return self._template.rest_joints(betas), self._template.sole(betas)
 
     def _motion(self, frame):
         """A `Frame` as a `SourceMotion` of one moment. All of it is shown: a part that is not seen comes as it was last."""
@@ -279,7 +280,7 @@ class RigTarget:
         for shape_keys, tracks in found:
             moved = {track.data_path for track in tracks}
             weights = key_weights([key.name for key in shape_keys.key_blocks[1:]], expressions, self._face_map)
-            weights = {name: what for name, what in weights.items() if _key_path(name) in moved}
+            weights = {name: what for name, what in weights.items() if shape_key_path(name) in moved}
             faces.append(_Face(shape_keys, names, weights, expressions, self._settings))
         self._face = tuple(faces)
         return notes
@@ -389,7 +390,3 @@ def _rest_of_bones(armature):
     rest = np.empty(16 * len(bones), np.float32)
     bones.foreach_get("matrix_local", rest)
     return rest, np.array(armature.matrix_world.to_3x3())
-
-
-def _key_path(name):
-    return f'key_blocks["{bpy.utils.escape_identifier(name)}"].value'

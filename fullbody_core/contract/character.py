@@ -163,6 +163,10 @@ class CharacterTemplate:
         surface[self.moved_vertices] += _combine(shape, self.face_shapedirs) + _combine(expression, self.expressiondirs)
         return surface
 
+    def sole(self, betas):
+        """Height, m, of the soles of the unposed body of shape `betas` [B]: its lowest point's y in the rest frame."""
+        return float(self.rest_surface(betas)[:, 1].min())
+
     def posed_surface(self, rotations, betas, shape=(), expression=(), translation=(0, 0, 0)):
         """Surface [..., V, 3] m of the character in poses: pose blend shapes, if it has any, and linear blend skinning.
 

@@ -5,10 +5,10 @@ import pytest
 from fullbody_mocap.contract.frames import axis_angle_to_matrix, axis_angle_to_quaternion, quaternion_to_matrix
 from fullbody_mocap.retarget.guess.find import find_role_map
 from fullbody_mocap.retarget.pose import place_bones
-from fullbody_mocap.retarget.rig.bake import bone_path, write_action
+from fullbody_mocap.retarget.rig.bake import write_action
 from fullbody_mocap.retarget.rig.reading import RigError, read_rig, skeleton_of
 from fullbody_mocap.retarget.rig.rotation_modes import EULER_MODES, matrices_to_euler, mode_values, quaternions_to_axis_angle
-from fullbody_mocap.tracks import Track
+from fullbody_mocap.tracks import Track, bone_path
 from mathutils import Euler
 from rigged_characters import make_rig
 from scene_reading import curves_of

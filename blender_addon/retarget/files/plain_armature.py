@@ -12,7 +12,7 @@ import numpy as np
 from mathutils import Matrix
 
 from ...contract.frames import continuous_quaternions, matrix_to_quaternion
-from ...tracks import Track, write_tracks
+from ...tracks import Track, bone_path, write_tracks
 
 _SAME_PLACE = 1e-3
 """Of a bone's length: how far two bones that are one to the animator may rest from each other."""
@@ -201,9 +201,8 @@ def _key(plain, played, names, poses, span):
     frames, tracks = np.array(span, float), []
     for number, name in enumerate(names):
         plain.pose.bones[name].rotation_mode = "QUATERNION"
-        path = f'pose.bones["{bpy.utils.escape_identifier(name)}"].'
-        tracks.append(Track(path + "location", frames, poses[:, number, :3, 3], name))
-        tracks.append(Track(path + "rotation_quaternion", frames, turns[:, number], name))
+        tracks.append(Track(bone_path(name, "location"), frames, poses[:, number, :3, 3], name))
+        tracks.append(Track(bone_path(name, "rotation_quaternion"), frames, turns[:, number], name))
     write_tracks(tracks, plain, played)
 
 

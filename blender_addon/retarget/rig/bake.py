@@ -7,7 +7,7 @@ import bpy
 import numpy as np
 
 from ...contract.skeleton import PART_JOINTS, VALID_PARTS
-from ...tracks import CONSTANT, Track, write_tracks
+from ...tracks import CONSTANT, Track, bone_path, write_tracks
 from ..pose import own_location, own_rotations
 from ..roles import JOINT_OF_ROLE
 from .reading import RigError, switch_value
@@ -98,12 +98,6 @@ def fixed_tracks(armature, rig, role_map, frames):
         if bone != pelvis and pose[bone].location.length > 0:
             tracks.append(fixed(bone, "location", (0, 0, 0)))
     return tracks
-
-
-def bone_path(bone, attribute=None):
-    """The RNA path of a pose bone, or of one of its properties."""
-    path = f'pose.bones["{bpy.utils.escape_identifier(bone)}"]'
-    return f"{path}.{attribute}" if attribute else path
 
 
 def check_plays(animated, action):
