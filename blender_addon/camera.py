@@ -9,20 +9,26 @@ import numpy as np
 from mathutils import Matrix
 
 from . import axes
+from .contract.frames import matrix_to_quaternion
+from .sampling import sample_captured
 from .tracks import CONSTANT, Track, write_tracks
 
 
-def create_camera(clip, *, name, scene, collection):
+_JUMP = 1e-4
+"""m between two frames from which the video was cut there: cameras turn, but are not seen to walk."""
+
+
+def create_camera(clip, timing, *, name, scene, collection):
     """A camera that sees the scene as the clip's camera did, and a render size of the clip's. Makes it the scene's camera.
 
-    Pixels are counted from the image's upper left corner, so that the centre of a [w, h] image is (w / 2, h / 2).
+    A camera that moves is keyed. Pixels are counted from the image's upper left corner, so that the centre of a [w, h] image is (w / 2, h / 2).
     """
     width, height = (int(size) for size in clip.image_size)
     (fx, _, cx), (_, fy, cy), _ = np.asarray(clip.camera_matrix, float)
     data = bpy.data.cameras.new(name)
     camera = bpy.data.objects.new(name, data)
     collection.objects.link(camera)
-    camera.matrix_world = Matrix(axes.camera_to_object_matrix(clip.camera_to_world).tolist())
+    camera.matrix_world = Matrix(axes.camera_to_object_matrix(clip.camera_to_world[0]).tolist())
 
     # With the sensor fitted to the width, focal length and both shifts are measured in image widths.
     data.sensor_fit = "HORIZONTAL"
@@ -38,7 +44,28 @@ def create_camera(clip, *, name, scene, collection):
     if abs(fx / fy - 1) < 1e-4:
         render.pixel_aspect_x = render.pixel_aspect_y = 1.0
     scene.camera = camera
+    _key_camera(camera, clip, timing)
     return camera
+
+
+def _key_camera(camera, clip, timing):
+    """Keys the camera's place and turn on every scene frame, if it moves at all. It jumps where the video was cut."""
+    if np.ptp(clip.camera_to_world, axis=0).max() < 1e-6:
+        return
+    poses = axes.camera_to_object_matrix(clip.camera_to_world)
+    times = timing.times(clip)
+    sampling = sample_captured(clip.timestamps, np.ones(clip.frame_count, bool), times)
+    turns = sampling.slerp(matrix_to_quaternion(poses[:, None, :3, :3]))[:, 0]
+    places = sampling.linear(poses[:, :3, 3])
+    # A camera turns, or a video is cut; it does not go anywhere between two frames.
+    jumps = np.linalg.norm(np.diff(clip.camera_to_world[:, :3, 3], axis=0), axis=-1) > _JUMP
+    at_cut = np.append(jumps, False)[sampling.before] & (sampling.after > sampling.before)
+    nearest = nearest_rows(clip.timestamps, times[at_cut])
+    turns[at_cut], places[at_cut] = matrix_to_quaternion(poses[nearest, :3, :3]), poses[nearest, :3, 3]
+    frames = timing.frames(clip, times)[sampling.rows]
+    camera.rotation_mode = "QUATERNION"
+    tracks = [Track("location", frames, places, "Camera"), Track("rotation_quaternion", frames, turns, "Camera")]
+    write_tracks(tracks, camera, bpy.data.actions.new(camera.name))
 
 
 def add_background_video(camera, video, clip, timing):

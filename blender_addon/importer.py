@@ -62,7 +62,7 @@ def import_capture(clip, template, timing, *, name, scene, view_layer, add_camer
             f"The character has no shape key for {len(missing)} of the clip's expressions, such as {missing[0]}."
         )
     if add_camera:
-        imported.camera = create_camera(clip, name=f"{name} camera", scene=scene, collection=collection)
+        imported.camera = create_camera(clip, timing, name=f"{name} camera", scene=scene, collection=collection)
         if video:
             warning = add_background_video(imported.camera, video, clip, timing)
             imported.warnings.extend([warning] if warning else [])

@@ -8,6 +8,7 @@ from .camera import project
 from .contract.frames import axis_angle_to_matrix, forward_kinematics
 from .contract.npz_file import write_whole
 from .contract.skeleton import JOINT_INDEX, PARENTS
+from .contract.swing_twist import rotate, transpose
 from .video import VideoError, read_frame
 
 PICTURE_WIDTH, FACE_WIDTH = 640, 480
@@ -44,7 +45,7 @@ def face_boxes(clip, frames, template):
     turned = forward_kinematics(np.zeros((len(PARENTS), 3)), rotations, PARENTS)[1][:, HEAD]
     own = template.vertices[template.face_vertices]
     offset = own.mean(0) - template.joints[HEAD] if len(own) else np.array(_FACE_FROM_HEAD)
-    centres = clip.joints_camera[frames, HEAD] + turned @ offset @ np.asarray(clip.camera_to_world)[:3, :3]
+    centres = clip.joints_camera[frames, HEAD] + rotate(transpose(clip.camera_to_world[frames, :3, :3]), turned @ offset)
     centres[:, 2] = np.maximum(centres[:, 2], 0.05)
     half = clip.camera_matrix[0, 0] * _FACE_SIZE / 2 / centres[:, 2]
     half = np.clip(half, _SMALLEST, min(clip.image_size) / 2)

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 
 from .npz_file import FileError, check_arrays, check_format, read_npz, write_npz
-from .skeleton import BODY_DEFINITIONS, full_keypoint_names
+from .skeleton import BODY_DEFINITIONS, VALID_PARTS, full_keypoint_names
 
 FORMAT_NAME = "fullbody-capture"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Since 2: a camera for each frame, and which parts were filled in. Files of version 1 are read, too."""
 
 _SCHEMA = {
     "poses": ("f", ("T", 156)),
@@ -25,13 +26,14 @@ _SCHEMA = {
     "keypoints2d": ("f", ("T", "K", 3)),
     "keypoint_names": ("U", ("K",)),
     "valid": ("b", ("T", 4)),
+    "filled": ("b", ("T", 4)),
     "face_shape": ("f", ("S",)),
     "face_expression": ("f", ("T", "E")),
     "expression_names": ("U", ("E",)),
     "face_albedo": ("f", ("A",)),
     "face_illumination": ("f", ("T", 3, 9)),
     "camera_matrix": ("f", (3, 3)),
-    "camera_to_world": ("f", (4, 4)),
+    "camera_to_world": ("f", ("T", 4, 4)),
     "image_size": ("i", (2,)),
     "person_box": ("f", ("T", 4)),
     "meta": ("U", ()),
@@ -55,12 +57,14 @@ class CaptureClip:
     keypoints2d [T, K, 3]   px in the upright image, and confidence 0..1; keypoint_names [K]
     valid [T, 4]            body, left hand, right hand, face: captured in this frame. Elsewhere poses hold the last good
                             value (rest before the first) for readers that know no `valid`; nothing is invented.
+    filled [T, 4]           of the valid ones those that the video does not show: a gap of moments, bridged from both sides
     face_shape [S], face_expression [T, E], expression_names [E], face_albedo [A], face_illumination [T, 3, 9]
                             parameters of the 3DMM named in meta (Zhou et al. 2021 Eq. 3-5): shape and albedo in standard
                             deviations, one for the clip; the light by colour in linear RGB, second-order spherical
                             harmonics of normals in the camera frame. Expression and light are zero where the face is not
                             valid. S, E and A are 0 where no face model was solved.
-    camera_matrix [3, 3]    px intrinsics; camera_to_world [4, 4] m
+    camera_matrix [3, 3]    px intrinsics
+    camera_to_world [T,4,4] m, the camera's pose in each frame; one [4, 4] stands for a camera that does not move
     image_size [2]          px (width, height) of the upright image
     person_box [T, 4]       px (left, top, right, bottom); zeros where nobody is seen
     meta                    dict: format, version, models with sha256, source, detector, settings
@@ -79,6 +83,7 @@ class CaptureClip:
     camera_to_world: np.ndarray
     image_size: np.ndarray
     person_box: np.ndarray
+    filled: np.ndarray = None
     gender: str = "neutral"
     face_shape: np.ndarray = field(default_factory=lambda: np.zeros(0))
     face_expression: np.ndarray = None
@@ -92,6 +97,10 @@ class CaptureClip:
             self.face_expression = np.zeros((len(self.poses), len(self.expression_names)))
         if self.face_illumination is None:
             self.face_illumination = np.zeros((len(self.poses), 3, 9))
+        if self.filled is None:
+            self.filled = np.zeros((len(self.poses), len(VALID_PARTS)), bool)
+        if np.shape(self.camera_to_world) == (4, 4):
+            self.camera_to_world = np.broadcast_to(self.camera_to_world, (len(self.poses), 4, 4)).copy()
 
     @property
     def frame_count(self):
@@ -125,6 +134,8 @@ class CaptureClip:
         try:
             arrays = read_npz(path, "capture file")
             meta = check_format(arrays, FORMAT_NAME, FORMAT_VERSION, "capture file", path)
+            if meta["version"] == 1:
+                _bring_up_to_date(arrays)
             _check(arrays)
         except FileError as error:
             raise CaptureError(str(error)) from error
@@ -145,6 +156,15 @@ class CaptureClip:
         # float32 keeps 1e-7 of a metre or radian; times stay in double so that long clips keep their milliseconds.
         single = {"timestamps", "mocap_framerate", "camera_matrix", "camera_to_world"}
         return {n: a.astype(np.float32) if a.dtype.kind == "f" and n not in single else a for n, a in arrays.items()}
+
+
+def _bring_up_to_date(arrays):
+    """Makes of the arrays of a file of version 1, in place, those of this version."""
+    if "filled" not in arrays and "valid" in arrays:
+        arrays["filled"] = np.zeros_like(arrays["valid"], bool)
+    pose = arrays.get("camera_to_world")
+    if pose is not None and pose.shape == (4, 4) and "timestamps" in arrays:
+        arrays["camera_to_world"] = np.broadcast_to(pose, (len(arrays["timestamps"]), 4, 4))
 
 
 def _check(arrays):

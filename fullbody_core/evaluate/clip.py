@@ -14,6 +14,7 @@ from ..body.load_body import load_body
 from ..camera import project
 from ..contract.frames import axis_angle_to_matrix
 from ..contract.skeleton import BODY_JOINTS
+from ..contract.swing_twist import transpose
 from ..detect.keypoints import SEEN
 from ..ik.rest_skeleton import TRACKED, RestSkeleton
 from ..pipeline import CaptureSettings, capture
@@ -69,7 +70,7 @@ def reprojection_errors(clip):
     """
     skeleton = RestSkeleton.of_body(load_body(clip.meta["settings"]["body"]), clip.betas)
     rotations = axis_angle_to_matrix(clip.poses.reshape(clip.frame_count, -1, 3))
-    rotations[:, 0] = clip.camera_to_world[:3, :3].T @ rotations[:, 0]
+    rotations[:, 0] = transpose(clip.camera_to_world[:, :3, :3]) @ rotations[:, 0]
     definition = clip.body_definition
     pixels = project(skeleton.tracked_points(definition, rotations) + clip.joints_camera[:, :1], clip.camera_matrix)
     detected = clip.keypoints2d[:, list(TRACKED[definition.name])]

@@ -187,8 +187,7 @@ def compare(live, offline, smoothing, body):
 
 def joints_in_world(clip, persons=None):
     """Joints [T, 52, 3] m of a clip in the world, by each frame's own `Person` where these are given."""
-    poses = [clip.camera_to_world] * clip.frame_count if persons is None else [person.camera_to_world for person in persons]
-    poses = np.stack(poses)
+    poses = clip.camera_to_world if persons is None else np.stack([person.camera_to_world for person in persons])
     return clip.joints_camera @ np.swapaxes(poses[:, :3, :3], 1, 2) + poses[:, None, :3, 3]
 
 

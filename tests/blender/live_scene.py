@@ -59,7 +59,7 @@ def person_of(clip, revision=1, **changes):
         "face_shape": clip.face_shape,
         "albedo": clip.face_albedo,
         "camera_matrix": clip.camera_matrix,
-        "camera_to_world": clip.camera_to_world,
+        "camera_to_world": clip.camera_to_world[0],
     }
     return Person(revision=revision, **(values | changes))
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from bpy_extras.object_utils import world_to_camera_view
 from fullbody_mocap.camera import add_background_video, create_camera, nearest_rows
+from fullbody_mocap.contract.frames import axis_angle_to_matrix
 from fullbody_mocap.keyframes import Timing
 from mathutils import Vector
 from synthetic_person import make_clip, make_template, posed_joints
@@ -49,7 +50,7 @@ def test_projects_to_the_pixels_of_the_camera_matrix(scene, image_size, aspect):
     template = make_template()
     clip = make_clip(template, frames=5, image_size=image_size)
     clip.camera_matrix[1, 1] = aspect * clip.camera_matrix[0, 0]
-    camera = create_camera(clip, name="Camera", scene=scene, collection=scene.collection)
+    camera = create_camera(clip, Timing(clip.mocap_framerate), name="Camera", scene=scene, collection=scene.collection)
     bpy.context.view_layer.update()
     assert scene.camera == camera
     expected = project(clip, clip.joints_camera)
@@ -63,9 +64,28 @@ def test_projects_to_the_pixels_of_the_camera_matrix(scene, image_size, aspect):
     assert np.abs(got[..., 2] - clip.joints_camera[..., 2]).max() < 1e-4
 
 
+def test_a_camera_that_turns_and_a_cut_are_keyed(scene):
+    """Every frame's joints stand where that frame's own camera saw them; nothing is blended over the cut."""
+    template = make_template()
+    clip = make_clip(template, frames=8, fps=24.0)
+    turns = axis_angle_to_matrix(np.linspace(0, 0.4, 8)[:, None] * [0.1, 1.0, 0.0])
+    clip.camera_to_world[:, :3, :3] = clip.camera_to_world[:, :3, :3] @ turns
+    clip.camera_to_world[5:, :3, 3] += [0.5, 0.2, 0.0]
+    timing = Timing(24.0)
+    camera = create_camera(clip, timing, name="Camera", scene=scene, collection=scene.collection)
+    scene.render.fps = 24
+    for frame in range(8):
+        scene.frame_set(timing.frame_start + frame)
+        bpy.context.view_layer.update()
+        expected = clip.camera_to_world[frame] @ np.diag([1.0, -1, -1, 1])
+        np.testing.assert_allclose(np.array(camera.matrix_world), expected, atol=1e-5)
+    static = create_camera(make_clip(template, frames=5), timing, name="Still", scene=scene, collection=scene.collection)
+    assert static.animation_data is None
+
+
 def test_missing_and_damaged_videos_are_warnings(scene, tmp_path):
     clip = make_clip(make_template(), frames=5)
-    camera = create_camera(clip, name="Camera", scene=scene, collection=scene.collection)
+    camera = create_camera(clip, Timing(clip.mocap_framerate), name="Camera", scene=scene, collection=scene.collection)
     assert "was not found" in add_background_video(camera, tmp_path / "none.mp4", clip, Timing(30.0))
     (tmp_path / "bad.mp4").write_bytes(b"not a film")
     assert "cannot read" in add_background_video(camera, tmp_path / "bad.mp4", clip, Timing(30.0))
@@ -86,7 +106,7 @@ def shown_frames(scene, camera, frames):
 def test_video_keeps_step_with_the_keyframes(movie, scene_rate):
     scene = bpy.context.scene
     clip = make_clip(make_template(), frames=30, fps=30.0)
-    camera = create_camera(clip, name="Camera", scene=scene, collection=scene.collection)
+    camera = create_camera(clip, Timing(clip.mocap_framerate), name="Camera", scene=scene, collection=scene.collection)
     timing = Timing(scene_rate, 5)
     assert add_background_video(camera, movie, clip, timing) is None
     background = camera.data.background_images[0]
@@ -106,7 +126,7 @@ def test_video_of_uneven_rate_keeps_step(movie):
     # Milliseconds, as some containers keep them.
     clip.timestamps = 0.2 + np.round(rows / 30, 3)
     timing = Timing(24.0, 1)
-    camera = create_camera(clip, name="Camera", scene=scene, collection=scene.collection)
+    camera = create_camera(clip, Timing(clip.mocap_framerate), name="Camera", scene=scene, collection=scene.collection)
     assert add_background_video(camera, movie, clip, timing) is None
     frames = np.arange(1, timing.frame_end(clip) + 1)
     shown = shown_frames(scene, camera, frames)

@@ -31,8 +31,9 @@ def make_clip(**changes):
         keypoints2d=rng.normal(size=(FRAMES, POINTS, 3)),
         keypoint_names=tuple(f"point_{i}" for i in range(POINTS)),
         valid=rng.random((FRAMES, 4)) < 0.5,
+        filled=rng.random((FRAMES, 4)) < 0.5,
         camera_matrix=np.array([[1000.1, 0, 640], [0, 1000.1, 360], [0, 0, 1]]),
-        camera_to_world=rng.normal(size=(4, 4)),
+        camera_to_world=rng.normal(size=(FRAMES, 4, 4)),
         image_size=np.array([1280, 720]),
         person_box=rng.normal(size=(FRAMES, 4)),
         gender="female",
@@ -152,6 +153,24 @@ def test_times_and_intrinsics_keep_all_their_digits(path):
     assert read.mocap_framerate == 29.97
 
 
+def test_one_pose_of_the_camera_stands_for_all_frames():
+    pose = np.random.default_rng(3).normal(size=(4, 4))
+    np.testing.assert_array_equal(make_clip(camera_to_world=pose).camera_to_world, np.tile(pose, (FRAMES, 1, 1)))
+
+
+def test_a_file_of_version_1_is_read(path):
+    """It had one camera pose for the clip, and nothing in it was filled in."""
+    clip = make_clip()
+    arrays = edited_meta(arrays_of(clip, path), version=1)
+    del arrays["filled"]
+    write_npz(path, {**arrays, "camera_to_world": arrays["camera_to_world"][2]})
+    read = CaptureClip.load(path)
+    np.testing.assert_array_equal(read.camera_to_world, np.tile(clip.camera_to_world[2], (FRAMES, 1, 1)))
+    assert not read.filled.any() and read.filled.shape == (FRAMES, 4)
+    read.save(path)
+    assert CaptureClip.load(path).meta["version"] == capture.FORMAT_VERSION
+
+
 def test_a_clip_without_a_face(path):
     empty = dict.fromkeys(("face_expression", "face_illumination"))
     make_clip(face_shape=np.zeros(0), face_albedo=np.zeros(0), expression_names=(), **empty).save(path)
@@ -204,7 +223,7 @@ def test_a_newer_version_is_refused_with_what_to_do(make, error_type, path):
 
 def test_a_newer_version_is_told_before_its_unknown_keys(path):
     """A newer file has new keys: the user must hear 'update', not 'unknown'."""
-    arrays = edited_meta(arrays_of(make_clip(), path), version=2)
+    arrays = edited_meta(arrays_of(make_clip(), path), version=capture.FORMAT_VERSION + 1)
     write_npz(path, {**arrays, "soul": np.zeros(3)})
     assert_refused(make_clip, CaptureError, path, "update the add-on")
 
@@ -325,7 +344,7 @@ def test_a_bare_pickle_is_refused_and_not_run(make, error_type, path, tmp_path):
 
 CAPTURE_KEYS = [
     "poses", "trans", "betas", "gender", "mocap_framerate", "timestamps", "joints_camera", "keypoints2d", "keypoint_names",
-    "valid", "face_shape", "face_expression", "expression_names", "face_albedo", "face_illumination", "camera_matrix",
+    "valid", "filled", "face_shape", "face_expression", "expression_names", "face_albedo", "face_illumination", "camera_matrix",
     "camera_to_world", "image_size", "person_box", "meta",
 ]  # fmt: skip
 TEMPLATE_KEYS = [
@@ -397,7 +416,18 @@ FLOATS = [
     for kind, keys in (("capture", CAPTURE_KEYS), ("template", TEMPLATE_KEYS))
     for name in keys
     if name
-    not in ("gender", "keypoint_names", "valid", "expression_names", "image_size", "meta", "faces", "joint_names", "parents")
+    not in (
+        "gender",
+        "keypoint_names",
+        "valid",
+        "filled",
+        "expression_names",
+        "image_size",
+        "meta",
+        "faces",
+        "joint_names",
+        "parents",
+    )
     and name not in ("face_vertices", "carried_vertices")
 ]
 
@@ -440,7 +470,7 @@ def test_a_clip_of_no_frames_is_refused(path):
     arrays = arrays_of(make_clip(), path)
     per_frame = [name for name in CAPTURE_KEYS if arrays[name].ndim and name not in ("betas", "face_shape", "face_albedo")]
     per_frame = [name for name in per_frame if len(arrays[name]) == FRAMES]
-    assert len(per_frame) == 9
+    assert len(per_frame) == 11
     empty = {name: arrays[name][:0] for name in per_frame}
     assert_save_and_load_refuse(path, make_clip, CaptureError, "holds no frames", **empty)
 
@@ -459,6 +489,8 @@ def test_one_frame_is_a_clip(path):
         "joints_camera",
         "keypoints2d",
         "valid",
+        "filled",
+        "camera_to_world",
         "face_expression",
         "face_illumination",
     ):
@@ -531,7 +563,9 @@ def test_a_part_of_a_template_moves_as_it_does_in_the_whole():
     whole = template.posed_surface(*parameters)
     np.testing.assert_allclose(template.part(chosen).posed_surface(*parameters), whole[chosen], atol=1e-12)
     still = np.tile(np.eye(3), (2, 1, 1))
-    np.testing.assert_allclose(template.posed_surface(still, *parameters[1:]), template.rest_surface(*parameters[1:]), atol=1e-12)
+    np.testing.assert_allclose(
+        template.posed_surface(still, *parameters[1:]), template.rest_surface(*parameters[1:]), atol=1e-12
+    )
 
 
 def test_posedirs_are_for_every_joint_but_the_root(path):

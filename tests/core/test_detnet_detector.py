@@ -359,7 +359,7 @@ def test_exact_answers_become_the_exact_motion(body, solver_name):
 
     clip = demo_motion(body)
     rotations = axis_angle_to_matrix(clip.poses.reshape(clip.frame_count, -1, 3))
-    rotations[:, 0] = clip.camera_to_world[:3, :3].T @ rotations[:, 0]
+    rotations[:, 0] = np.swapaxes(clip.camera_to_world[:, :3, :3], 1, 2) @ rotations[:, 0]
     size, frames = (1280, 720), clip.frame_count
     skeleton = RestSkeleton.of_body(body, np.zeros(16))
     matrix = camera_matrix(size)

@@ -58,7 +58,7 @@ def head_in_camera(clip):
     joint, turn = JOINT_INDEX["head"], np.eye(3)
     while joint >= 0:
         turn, joint = rotations[:, joint] @ turn, PARENTS[joint]
-    return clip.camera_to_world[:3, :3].T @ turn
+    return np.swapaxes(clip.camera_to_world[:, :3, :3], 1, 2) @ turn
 
 
 def test_the_demos_head_is_turned_as_it_was(clip, truth):

@@ -56,7 +56,7 @@ def demo_rotations(body):
     """The demo's true motion [T, 52, 3, 3] in camera axes; it was made by formula and is in no training data."""
     clip = demo_motion(body)
     rotations = axis_angle_to_matrix(clip.poses.reshape(clip.frame_count, -1, 3))
-    rotations[:, 0] = clip.camera_to_world[:3, :3].T @ rotations[:, 0]
+    rotations[:, 0] = np.swapaxes(clip.camera_to_world[:, :3, :3], 1, 2) @ rotations[:, 0]
     return rotations
 
 

@@ -97,7 +97,7 @@ def test_poses_trans_and_joints_camera_say_the_same(clip):
     skeleton = RestSkeleton.of_body(load_body("open"), clip.betas)
     joints, _ = forward_kinematics(skeleton.joints, axis_angle_to_matrix(clip.poses.reshape(-1, 52, 3)), PARENTS)
     world = joints + clip.trans[:, None]
-    camera = (world - clip.camera_to_world[:3, 3]) @ clip.camera_to_world[:3, :3]
+    camera = (world - clip.camera_to_world[:, None, :3, 3]) @ clip.camera_to_world[:, :3, :3]
     np.testing.assert_allclose(camera, clip.joints_camera, atol=1e-5)
 
 
