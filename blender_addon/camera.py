@@ -13,7 +13,6 @@ from .contract.frames import matrix_to_quaternion
 from .sampling import sample_captured
 from .tracks import CONSTANT, Track, write_tracks
 
-
 _JUMP = 1e-4
 """m between two frames from which the video was cut there: cameras turn, but are not seen to walk."""
 
@@ -21,7 +20,8 @@ _JUMP = 1e-4
 def create_camera(clip, timing, *, name, scene, collection):
     """A camera that sees the scene as the clip's camera did, and a render size of the clip's. Makes it the scene's camera.
 
-    A camera that moves is keyed. Pixels are counted from the image's upper left corner, so that the centre of a [w, h] image is (w / 2, h / 2).
+    A camera that moves is keyed. Pixels are counted from the image's upper left corner, so that the centre of a [w, h] image is
+    (w / 2, h / 2).
     """
     width, height = (int(size) for size in clip.image_size)
     (fx, _, cx), (_, fy, cy), _ = np.asarray(clip.camera_matrix, float)

@@ -66,7 +66,10 @@ def set_scene_fps(scene, clip):
 
 
 def clip_tracks(clip, armature, timing):
-    """Tracks for the armature: 52 bone rotations and the root's location. A part has no keys where it was not captured."""
+    """Tracks for the armature: 52 bone rotations and the root's location. A part has no keys where it was not captured.
+
+    Keys over a gap that the capture bridged are marked.
+    """
     heads, bones = bone_rest(armature)
     bone_to_rest = axes.bone_to_rest_quaternions(bones)
     quaternions = pose_to_quaternions(clip.poses)
@@ -78,13 +81,15 @@ def clip_tracks(clip, armature, timing):
     for part, joints in PART_JOINTS.items():
         valid = clip.valid[:, VALID_PARTS.index(part)]
         sampling = sample_captured(clip.timestamps, valid, times).within(timing.reach(clip))
+        filled = clip.filled[sampling.before, VALID_PARTS.index(part)] | clip.filled[sampling.after, VALID_PARTS.index(part)]
         rotations = axes.rest_to_bone_rotations(sampling.slerp(quaternions[:, joints]), bone_to_rest[joints])
         if part == "body":
             root = JOINT_NAMES[0]
-            tracks.append(Track(bone_path(root, "location"), frames[sampling.rows], sampling.linear(locations), root))
+            path, values = bone_path(root, "location"), sampling.linear(locations)
+            tracks.append(Track(path, frames[sampling.rows], values, root, filled=filled))
         for number, name in enumerate(JOINT_NAMES[joints]):
             path = bone_path(name, "rotation_quaternion")
-            tracks.append(Track(path, frames[sampling.rows], rotations[:, number], name))
+            tracks.append(Track(path, frames[sampling.rows], rotations[:, number], name, filled=filled))
     return tracks
 
 
@@ -128,10 +133,14 @@ def animate_character(clip, character, timing, *, name):
 
 
 def capture_summary(clip):
-    """What the panel shows of a clip, as plain values: frames, fps, duration in s, and per cent captured of each part."""
+    """What the panel shows of a clip, as plain values: frames, fps, duration in s, and per cent captured of each part.
+
+    `filled_percent` is what of it no frame shows.
+    """
     return {
         "frames": clip.frame_count,
         "fps": float(clip.mocap_framerate),
         "duration": clip.duration,
+        "filled_percent": {part: 100.0 * float(clip.filled[:, column].mean()) for column, part in enumerate(VALID_PARTS)},
         "valid_percent": {part: 100.0 * float(clip.valid[:, column].mean()) for column, part in enumerate(VALID_PARTS)},
     }

@@ -38,7 +38,9 @@ class FULLBODY_PT_capture(bpy.types.Panel):
         box = layout.box()
         box.label(text="Captured", icon="CHECKMARK")
         for part, label in PART_LABELS.items():
-            draw_row(box, label, f"{summary['valid_percent'][part]:.0f} %")
+            filled = summary.get("filled_percent", {}).get(part, 0.0)
+            bridged = f", {max(1, round(filled))} % bridged" if filled > 0 else ""
+            draw_row(box, label, f"{summary['valid_percent'][part]:.0f} %{bridged}")
 
 
 def captured_armature(active):

@@ -12,6 +12,9 @@ import numpy as np
 CONSTANT, LINEAR = 0, 1
 """Keyframe interpolation as `foreach_set` takes it."""
 
+BREAKDOWN = "BREAKDOWN"
+"""Keyframe type of what was filled in: animators know it as what stands between the poses that count."""
+
 
 def bone_path(bone, attribute=None):
     """The RNA path of a pose bone, by its name, or of one of its properties."""
@@ -26,13 +29,17 @@ def shape_key_path(name):
 
 @dataclass(frozen=True)
 class Track:
-    """One animated property: its RNA path, scene frames [N], values [N, C] (one curve a column), and its group's name."""
+    """One animated property: its RNA path, scene frames [N], values [N, C] (one curve a column), and its group's name.
+
+    filled [N] bool, or None: which of them nobody saw, and are shown as breakdowns in the dope sheet.
+    """
 
     data_path: str
     frames: np.ndarray
     values: np.ndarray
     group: str
     interpolation: int = LINEAR
+    filled: np.ndarray = None
 
 
 def write_tracks(tracks, animated, action):
@@ -52,6 +59,8 @@ def write_tracks(tracks, animated, action):
                 curve = curves.new(track.data_path, index=column)
                 curve.group = group
             _write_curve(curve, track.frames, track.values[:, column], track.interpolation)
+            if track.filled is not None and track.filled.any():
+                _mark_filled(curve, track.frames[track.filled])
 
 
 def _write_curve(curve, frames, values, interpolation):
@@ -68,6 +77,14 @@ def _write_curve(curve, frames, values, interpolation):
     curve.keyframe_points.foreach_set("co", points.ravel())
     curve.keyframe_points.foreach_set("interpolation", np.full(len(points), interpolation, np.int32))
     curve.update()
+
+
+def _mark_filled(curve, frames):
+    """Shows the keys on these frames [N] as breakdowns."""
+    points = np.empty(2 * len(curve.keyframe_points), np.float32)
+    curve.keyframe_points.foreach_get("co", points)
+    for index in np.flatnonzero(np.isin(points[::2], np.float32(frames))).tolist():
+        curve.keyframe_points[index].type = BREAKDOWN
 
 
 def _curves_for(animated, action):

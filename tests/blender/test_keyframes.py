@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from fullbody_mocap.character import build_character
 from fullbody_mocap.contract.skeleton import JOINT_NAMES
-from fullbody_mocap.keyframes import Timing, animate_character, scene_fps, set_scene_fps
+from fullbody_mocap.keyframes import CAPTURE_PROPERTY, Timing, animate_character, scene_fps, set_scene_fps
 from fullbody_mocap.sampling import sample_captured
 from fullbody_mocap.stage import evaluated_vertices
 from fullbody_mocap.tracks import Track, write_tracks
@@ -181,6 +181,26 @@ def test_scene_rate():
         assert abs(scene_fps(scene) / fps - 1) < 1e-6
     set_scene_fps(scene, make_clip(template, frames=300, fps=30.0003))
     assert (scene.render.fps, scene.render.fps_base) == (30, 1.0)
+
+
+def test_what_was_filled_in_is_shown_as_breakdowns(scene):
+    template = make_template()
+    clip = make_clip(template, frames=20)
+    clip.filled[7:10, 0] = clip.filled[3:5, 1] = True
+    character, _ = animate(scene, clip, template)
+    kinds = {}
+    animation = character.armature.animation_data
+    for curve in animation.action.layers[0].strips[0].channelbag(animation.action_slot).fcurves:
+        kinds[curve.data_path] = [int(point.co[0]) - 1 for point in curve.keyframe_points if point.type == "BREAKDOWN"]
+    assert kinds['pose.bones["left_knee"].rotation_quaternion'] == [7, 8, 9]
+    assert kinds['pose.bones["left_index1"].rotation_quaternion'] == [3, 4]
+    assert kinds['pose.bones["right_index1"].rotation_quaternion'] == []
+    assert character.armature[CAPTURE_PROPERTY]["filled_percent"].to_dict() == {
+        "body": 15.0,
+        "left_hand": 10.0,
+        "right_hand": 0.0,
+        "face": 0.0,
+    }
 
 
 def test_a_thousand_frames_are_written_within_half_a_second(scene):
