@@ -54,11 +54,13 @@ def user_errors():
     from .live.sources import SourceError
     from .live.vmc import VmcError
     from .pipeline import CaptureFailure
+    from .refine.whole_clip import UnknownPartError
     from .retarget import RetargetError
+    from .tracking.person_choice import PersonChoiceError
     from .video import VideoError
 
     found = AddonPackageError, BlendError, BlenderError, CameraError, CaptureFailure, FileError, ServerError, SourceError
-    return *found, RetargetError, UsageError, VideoError, VmcError
+    return *found, PersonChoiceError, RetargetError, UnknownPartError, UsageError, VideoError, VmcError
 
 
 def make_parser():
@@ -95,18 +97,27 @@ def add_capture(commands):
 
 def run_capture(options):
     from .overlay import write_overlay
-    from .pipeline import capture
+    from .pipeline import capture_people
 
     for path in filter(None, (options.output, options.overlay)):
         check_writable(path)
-    clip, warnings = capture(options.video, capture_settings(options), progress_bar("Capturing"))
-    clip.save(options.output)
+    settings = capture_settings(options)
+    clips, warnings = capture_people(options.video, settings, progress_bar("Capturing"))
+    places = {identity: output_of(options.output, identity, settings.person) for identity in clips}
+    for identity, clip in clips.items():
+        clip.save(places[identity])
     if options.overlay:
-        write_overlay(clip, options.video, options.overlay, progress_bar("Drawing"))
+        write_overlay(clips, options.video, options.overlay, progress_bar("Drawing"))
     print_warnings(warnings)
-    print(describe(clip, options.output))
+    for identity, clip in clips.items():
+        print(describe(clip, places[identity]))
     if options.overlay:
         print(f"Overlay: {options.overlay}")
+
+
+def output_of(path, identity, person):
+    """Where the capture of one person goes: CLIP.npz itself, or CLIP_1.npz, CLIP_2.npz where all people are captured."""
+    return path.with_name(f"{path.stem}_{identity}{path.suffix}") if person == "all" else path
 
 
 def describe(clip, path):

@@ -49,7 +49,7 @@ def add_live(commands):
     help_stdin = "end when stdin closes: for programs that start this one"
     command.add_argument("--end-with-stdin", action="store_true", help=help_stdin)
     add_model_settings(command, face_solvers=("auto", "landmarks", "facenet"))
-    command.set_defaults(run=run_live, smooth=True)
+    command.set_defaults(run=run_live, smooth=True, refine=False, person="largest")
 
 
 def run_live(options):

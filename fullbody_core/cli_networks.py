@@ -7,7 +7,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from .cli_evaluate_refine import add_evaluate_refine
 from .cli_evaluate_retarget import add_evaluate_retarget
+from .cli_lifter import add_evaluate_lifter, add_train_lifter
 from .usage import (
     UsageError,
     add_blender_choice,
@@ -61,6 +63,8 @@ def add_train(commands):
     detnet.add_argument("--seed", type=int, default=0)
     detnet.add_argument("--device", default="auto", help="cuda, cpu, or auto (default)")
     detnet.set_defaults(run=run_train_detnet)
+
+    add_train_lifter(what)
 
     facenet = what.add_parser("facenet", help="FaceNet: a face model's coefficients, light and pose from face crops")
     facenet.add_argument("--preset", choices=("small", "full", "tiny"), default="small", help="settings (default: small)")
@@ -255,7 +259,9 @@ def add_evaluate(commands):
     facenet.add_argument("--samples", type=int, default=512, help="how many faces (default: 512)")
     facenet.add_argument("--device", default="auto", help="cuda, cpu, or auto (default)")
     facenet.set_defaults(run=run_evaluate_facenet)
+    add_evaluate_lifter(what)
     add_evaluate_retarget(what)
+    add_evaluate_refine(what)
 
 
 def run_evaluate_bridge(options):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from .camera import camera_pitch, level_camera_to_world
-from .contract.frames import axis_angle_to_matrix
+from .contract.frames import axis_angle_to_matrix, cross
 from .contract.skeleton import JOINT_INDEX
 from .contract.swing_twist import unit
 from .detect.keypoints import SEEN
@@ -29,20 +29,40 @@ def stand_on_floor(motion, seen):
     return level_camera_to_world(motion.pelvis[np.argmax(valid)], floor, pitch)
 
 
+def camera_to_world(up, floor, under):
+    """Pose [4, 4] of a camera in a world whose floor is z = 0, and in which the camera looks towards +y.
+
+    up [3]: unit, in the camera's axes; floor: m along up at which the floor lies; under [3] m in the camera frame: the point that
+    comes to stand over the origin. A camera that looks straight up or down has its x axis point to +x.
+    """
+    up = unit(np.asarray(up, float))
+    right = cross(np.array([0.0, 0, 1]), up)
+    right = unit(right if np.linalg.norm(right) > 1e-6 else np.array([1.0, 0, 0]))
+    pose = np.eye(4)
+    pose[:3, :3] = np.stack([right, cross(up, right), up])
+    origin = pose[:3, :3] @ np.asarray(under, float)
+    pose[:3, 3] = [-origin[0], -origin[1], -floor]
+    return pose
+
+
 def stands_upright(joints, seen):
-    """[T] bool: straight legs that are seen, in line with the trunk. joints [T, 52, 3] m.
+    """[T] bool: frames in which legs that are seen stand `upright`. joints [T, 52, 3] m; seen: `Keypoints` of T frames."""
+    ankles = [seen.definition.index(f"{side}_ankle") for side in ("left", "right")]
+    return (seen.body_confidence[:, ankles] >= SEEN).all(1) & upright(joints)
+
+
+def upright(joints):
+    """[T] bool: straight legs, in line with the trunk. joints [T, 52, 3] m.
 
     Other things being equal people stand upright and on the floor, so these frames tell where up is and where the floor.
     """
-    ankles = [seen.definition.index(f"{side}_ankle") for side in ("left", "right")]
     straight = [
         _angle_between(_bone(joints, f"{side}_hip", f"{side}_knee"), _bone(joints, f"{side}_knee", f"{side}_ankle"))
         < STRAIGHT_LEG
         for side in ("left", "right")
     ]
     hips, feet = _middle(joints, "hip"), _middle(joints, "ankle")
-    in_line = _angle_between(joints[:, JOINT_INDEX["neck"]] - hips, hips - feet) < STRAIGHT_BODY
-    return (seen.body_confidence[:, ankles] >= SEEN).all(1) & np.all(straight, axis=0) & in_line
+    return np.all(straight, axis=0) & (_angle_between(joints[:, JOINT_INDEX["neck"]] - hips, hips - feet) < STRAIGHT_BODY)
 
 
 def _bone(joints, parent, child):

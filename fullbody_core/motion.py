@@ -3,7 +3,7 @@
 All arrays lead with the frame axis T and are in the camera frame.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -31,6 +31,25 @@ class Motion:
     rotations: np.ndarray
     pelvis: np.ndarray
     valid: np.ndarray
+
+
+@dataclass
+class Solved:
+    """A person's clip solved to the end.
+
+    motion: `Motion`; betas [B]; matrix [3, 3] px; camera_to_world [T, 4, 4] or [4, 4] m; filled [T, 4] bool: valid, but not seen
+    (None: nothing is); notes: sentences for the user; contacts [T, 2, 3] bool: which points of the soles stand (None: not known);
+    models: sha256 of weights by name, beside those of the frame-by-frame solver.
+    """
+
+    motion: Motion
+    betas: np.ndarray
+    matrix: np.ndarray
+    camera_to_world: np.ndarray
+    filled: np.ndarray = None
+    notes: list = field(default_factory=list)
+    contacts: np.ndarray = None
+    models: dict = field(default_factory=dict)
 
 
 def smooth_keypoints(keypoints, timestamps, valid, smoother=BOTH_WAYS):

@@ -1,6 +1,7 @@
 """The main path from a video to a capture clip, top to bottom (Zhou et al. 2021, Fig. 2).
 
-`capture` reads as the list of its passes. Detection goes frame by frame; everything after it takes the whole clip at once.
+`capture_people` and `capture_person` read as the list of the passes. Detection goes frame by frame; everything after it takes the
+whole clip at once.
 """
 
 from contextlib import closing
@@ -14,7 +15,8 @@ from .camera import DEFAULT_FOV, camera_matrix, crop_to_camera_rotation
 from .contract.capture import CaptureClip
 from .contract.frames import matrix_to_axis_angle
 from .contract.skeleton import JOINT_NAMES, full_keypoint_names
-from .detect.keypoints import SEEN, Keypoints
+from .contract.swing_twist import rotate
+from .detect.keypoints import SEEN
 from .face.face_motion import FaceMotion
 from .face.load_face import load_face
 from .face.solve_face import solve_face, without_colours
@@ -23,8 +25,13 @@ from .ik.analytic import AnalyticSolver
 from .ik.bone_lengths import fit_shape, measure_bones
 from .ik.face_mesh import head_from_mesh
 from .ik.rest_skeleton import TRACKED, RestSkeleton
-from .motion import hold_through_holes, smooth_keypoints, smooth_motion, solve_motion, turn_head_to_face
+from .motion import Solved, hold_through_holes, smooth_keypoints, smooth_motion, solve_motion, turn_head_to_face
 from .read_ahead import decoded_ahead
+from .refine.whole_clip import solve_whole_clip
+from .tracking.one_person import OnePersonTracker
+from .tracking.people import ChosenPersonFinder, PeopleTracker, lasting
+from .tracking.person_choice import PersonChoice, PersonChoiceError
+from .tracking.watch import watch
 from .video import open_video
 from .weights import WeightsAbsent, WeightsError, WeightsUnsuited
 
@@ -36,9 +43,11 @@ class CaptureFailure(ValueError):
 @dataclass(frozen=True)
 class CaptureSettings:
     """detector: 'auto', 'mediapipe' or 'detnet'; detector_weights: paths of DetNet's files, by default the shipped ones; ik:
-    'auto', 'iknet' or 'analytic'; fov: degrees across the longer side, or None for the usual one, in a close-up for what the
-    face says; body: 'open' or a body file; face: 'open', 'none' or a face file; face_solver: one of `face.solve_face.SOLVERS`;
-    smooth: One-Euro."""
+    'auto', 'iknet' or 'analytic'; fov: degrees across the longer side, or None to find it (in a close-up what the face says, else
+    what the refinement finds); body: 'open' or a body file; face: 'open', 'none' or a face file; face_solver: one of
+    `face.solve_face.SOLVERS`; smooth: One-Euro, for what is not refined; refine: one optimisation over the whole clip; without:
+    names of the refinement's terms to leave out, to see what each is worth; person: whom to capture, as `PersonChoice.parse` has
+    it."""
 
     detector: str = "auto"
     detector_weights: tuple = ()
@@ -48,46 +57,113 @@ class CaptureSettings:
     face: str = "open"
     face_solver: str = "auto"
     smooth: bool = True
+    refine: bool = True
+    without: tuple = ()
+    person: str = "largest"
+
+
+@dataclass(frozen=True)
+class Equipment:
+    """What all people of a video are captured with. detector: the tracker's `DetectorInfo`; face_model: None for no face."""
+
+    settings: CaptureSettings
+    video: object
+    body: object
+    face_model: object
+    solver: object
+    detector: object
+    progress: object
+
+    def first_matrix(self):
+        """Intrinsics [3, 3] px: of the lens that was given, or of the usual one."""
+        fov = self.settings.fov
+        return camera_matrix(self.video.image_size, DEFAULT_FOV if fov is None else fov)
 
 
 def capture(path, settings=CaptureSettings(), progress=lambda frames, **_: frames):
-    """Captures the person in a video file.
+    """Captures one person in a video file.
 
     progress wraps each iterator over frames (tqdm does). Returns (CaptureClip, list of warnings). Raises `VideoError` for an
     unusable video, `BodyModelError` or `FaceModelError` for an unusable model and `CaptureFailure` when nobody is found.
     """
+    clips, notes = capture_people(path, settings, progress)
+    return next(iter(clips.values())), notes
+
+
+def capture_people(path, settings=CaptureSettings(), progress=lambda frames, **_: frames):
+    """Captures whom `settings.person` says: ({identity: CaptureClip}, list of warnings). Raises what `capture` raises."""
     body = load_body(settings.body)
     face_model = None if settings.face == "none" else load_face(settings.face)
     video = open_video(path)
-    matrix = camera_matrix(video.image_size, DEFAULT_FOV if settings.fov is None else settings.fov)
-    with closing(make_detector(settings)) as detector:
-        solver, notes = make_solver(settings.ik, body, detector.definition)
-        timestamps, seen = detect_keypoints(video, detector, progress)
-    valid = decide_valid(seen)
+    with closing(make_tracker(settings)) as tracker:
+        solver, notes = make_solver(settings.ik, body, tracker.definition)
+        watched = watch(video, tracker, progress)
+        equipment = Equipment(settings, video, body, face_model, solver, tracker, progress)
+    people = lasting(watched.people, watched.timestamps) if settings.person == "all" else watched.people
+    clips = {}
+    for identity, seen in people.items():
+        clip, own = capture_person(seen, watched, equipment)
+        if clip is not None:
+            clips[identity] = clip
+        notes = notes + [note for note in own if note not in notes]
+    if not clips:
+        raise CaptureFailure(
+            f"Nobody was found in {path}: use a clip that shows one person from the head to the hips or further."
+        )
+    for clip in clips.values():
+        clip.meta["warnings"] = notes + list(video.warnings)
+    return clips, notes + list(video.warnings)
+
+
+def capture_person(seen, watched, equipment):
+    """The `CaptureClip` of one person, None where their body is never to be placed, and notes for the user.
+
+    seen: their `Keypoints` over the T frames of `Watched` watched.
+    """
+    settings, face_model = equipment.settings, equipment.face_model
+    timestamps, valid, notes, matrix = watched.timestamps, decide_valid(seen), [], equipment.first_matrix()
     if face_model is not None:
-        face, face_notes = capture_face(seen, video, timestamps, matrix, face_model, settings.face_solver, progress)
-        notes = notes + face_notes
+        face, notes = capture_face(seen, equipment, timestamps, matrix)
         valid = valid_with_face(valid, face)
         if settings.fov is None and face.matrix is not None:
             matrix = face.matrix
     keypoints = turn_to_camera(seen, matrix)
     if face_model is not None:
         keypoints = turn_head(keypoints, face, face_model, matrix)
-    betas, keypoints = estimate_shape(keypoints, body)
-    skeleton = RestSkeleton.of_body(body, betas)
-    if settings.smooth:
+    betas, keypoints = estimate_shape(keypoints, equipment.body)
+    solve = solve_whole_clip if settings.refine else solve_by_frames
+    solved = solve(keypoints, seen, betas, valid, matrix, watched, equipment)
+    if not solved.motion.valid[:, 0].any():
+        return None, notes
+    clip = to_clip(solved, seen, timestamps, equipment.video)
+    clip.meta = describe_capture(equipment)
+    clip.meta["models"] |= solved.models
+    if face_model is not None:
+        add_face(clip, face, face_model, settings.face)
+    return clip, notes + solved.notes
+
+
+def solve_by_frames(keypoints, seen, betas, valid, matrix, watched, equipment):
+    """The `Solved` clip of a frame's answer after the other, steadied by One-Euro."""
+    smooth, timestamps = equipment.settings.smooth, watched.timestamps
+    skeleton = RestSkeleton.of_body(equipment.body, betas)
+    if smooth:
         keypoints = smooth_keypoints(keypoints, timestamps, valid)
-    motion = solve_motion(keypoints, skeleton, matrix, valid, solver)
+    motion = solve_motion(keypoints, skeleton, matrix, valid, equipment.solver)
     if not motion.valid[:, 0].any():
-        raise CaptureFailure(
-            f"Nobody was found in {path}: use a clip that shows one person from the head to the hips or further."
-        )
+        return Solved(motion, betas, matrix, np.eye(4))
     motion = turn_head_to_face(motion, keypoints, matrix)
-    if settings.smooth:
+    if smooth:
         motion = smooth_motion(motion, timestamps, keypoints, matrix)
     motion = hold_through_holes(motion)
-    clip = to_clip(motion, seen, betas, timestamps, video, matrix)
-    clip.meta = {
+    return Solved(motion, betas, matrix, stand_on_floor(motion, seen))
+
+
+def describe_capture(equipment):
+    """A capture file's `meta`, without the face."""
+    settings, video, body = equipment.settings, equipment.video, equipment.body
+    detector, solver = equipment.detector, equipment.solver
+    return {
         "software": {"fullbody": __version__},
         "source": {"path": str(video.path.resolve()), "name": video.path.name},
         "detector": {"name": detector.name, "keypoints": detector.definition.name},
@@ -95,29 +171,42 @@ def capture(path, settings=CaptureSettings(), progress=lambda frames, **_: frame
         "models": {**detector.models, **solver.sha256, "body": body.sha256},
         "body": {"name": body.meta.get("name", ""), "licence": body.meta.get("licence", ""), "file": settings.body},
         "settings": asdict(settings) | {"detector_weights": [*map(str, settings.detector_weights)]},
-        "warnings": notes + list(video.warnings),
     }
-    if face_model is not None:
-        add_face(clip, face, face_model, settings.face)
-    return clip, notes + list(video.warnings)
 
 
 DETECTORS = ("auto", "mediapipe", "detnet")
 
 
+def make_tracker(settings):
+    """What follows the people whom `CaptureSettings` ask for. Raises `WeightsError`, or `PersonChoiceError`."""
+    check_detector(settings)
+    choice = PersonChoice.parse(settings.person)
+    if settings.detector != "detnet":
+        return PeopleTracker(choice)
+    if choice.kind == "all":
+        raise PersonChoiceError("DetNet follows one person: choose another than all, or --detector mediapipe.")
+    return OnePersonTracker(make_detector(settings))
+
+
 def make_detector(settings):
-    """The detector that `CaptureSettings` ask for; 'auto' is the one that measures best. Raises `WeightsError`."""
-    if settings.detector not in DETECTORS:
-        raise ValueError(f"There is no detector {settings.detector!r}: choose one of {', '.join(DETECTORS)}.")
+    """The detector of one person that `CaptureSettings` ask for; 'auto' is the one that measures best. Raises `WeightsError`."""
+    check_detector(settings)
     if settings.detector == "detnet":
         from .detect.detnet import DetNetDetector, find_weights
 
-        return DetNetDetector(find_weights(settings.detector_weights))
-    if settings.detector_weights:
-        raise WeightsError("Weights for DetNet were given, but another detector is asked for: add --detector detnet.")
+        finder = ChosenPersonFinder(PersonChoice.parse(settings.person))
+        return DetNetDetector(find_weights(settings.detector_weights), finder=finder)
     from .detect.mediapipe import MediaPipeDetector
 
     return MediaPipeDetector()
+
+
+def check_detector(settings):
+    """Raises ValueError for a detector that there is not, and `WeightsError` where DetNet's weights are given for another."""
+    if settings.detector not in DETECTORS:
+        raise ValueError(f"There is no detector {settings.detector!r}: choose one of {', '.join(DETECTORS)}.")
+    if settings.detector_weights and settings.detector != "detnet":
+        raise WeightsError("Weights for DetNet were given, but another detector is asked for: add --detector detnet.")
 
 
 def make_solver(name, body, definition):
@@ -137,23 +226,6 @@ def make_solver(name, body, definition):
         if name == "iknet":
             raise
         return AnalyticSolver(), [f"{error} The closed form solves the pose instead."]
-
-
-def detect_keypoints(video, detector, progress):
-    """Timestamps [T] s and keypoints of all T frames."""
-    timestamps = []
-
-    def images():
-        for timestamp, image in decoded_ahead(video.frames()):
-            timestamps.append(timestamp)
-            yield image
-
-    frames = detector.detect_frames(images())
-    try:
-        found = list(progress(frames, total=video.frame_count_estimate))
-    finally:
-        frames.close()
-    return np.array(timestamps), Keypoints.stack(found).without_broken_points()
 
 
 def decide_valid(keypoints):
@@ -183,12 +255,13 @@ def _turn(points, rotation):
     return points @ np.swapaxes(rotation, -1, -2)
 
 
-def capture_face(seen, video, timestamps, matrix, model, solver, progress):
+def capture_face(seen, equipment, timestamps, matrix):
     """The clip's `FaceMotion`, and notes for the user; the video is opened once more for its colours."""
+    video, model, solver = equipment.video, equipment.face_model, equipment.settings.face_solver
 
     def images():
         frames = (image for _, image in decoded_ahead(video.frames()))
-        return progress(frames, total=len(timestamps), what="Colours of the face")
+        return equipment.progress(frames, total=len(timestamps), what="Colours of the face")
 
     try:
         return solve_face(seen, images, video.image_size, timestamps, matrix, model, solver), []
@@ -236,35 +309,40 @@ def in_size_of(scale, keypoints):
     return replace(keypoints, body3d=keypoints.body3d * scale)
 
 
-def to_clip(motion, seen, betas, timestamps, video, matrix):
-    """The capture clip: motion turned into the world, the floor at z = 0 under the person's first place."""
+def to_clip(solved, seen, timestamps, video):
+    """The capture clip of a `Solved`: motion turned into the world; seen: the `Keypoints` as detected."""
+    motion = solved.motion
     joints, _ = motion.skeleton.pose(motion.rotations)
-    camera_to_world = stand_on_floor(motion, seen)
-    poses, trans = in_world(motion, camera_to_world)
+    poses, trans = in_world(motion, solved.camera_to_world)
     frame_count = len(timestamps)
     mean_framerate = (frame_count - 1) / (timestamps[-1] - timestamps[0]) if frame_count > 1 else video.mean_framerate
     return CaptureClip(
         poses=poses,
         trans=trans,
-        betas=np.asarray(betas, float),
+        betas=np.asarray(solved.betas, float),
         mocap_framerate=float(mean_framerate),
         timestamps=timestamps,
         joints_camera=joints + motion.pelvis[:, None],
         keypoints2d=all_keypoints2d(seen),
         keypoint_names=full_keypoint_names(seen.definition),
         valid=motion.valid,
-        camera_matrix=matrix,
-        camera_to_world=camera_to_world,
+        filled=solved.filled,
+        camera_matrix=solved.matrix,
+        camera_to_world=solved.camera_to_world,
         image_size=np.array(video.image_size),
         person_box=seen.person_box,
     )
 
 
 def in_world(motion, camera_to_world):
-    """poses [T, 156] axis-angle rad and trans [T, 3] m of a `Motion`, as in a capture file. camera_to_world [4, 4]."""
+    """poses [T, 156] axis-angle rad and trans [T, 3] m of a `Motion`, as in a capture file.
+
+    camera_to_world [T, 4, 4] m, or [4, 4] for a camera that does not move.
+    """
+    turn, place = camera_to_world[..., :3, :3], camera_to_world[..., :3, 3]
     rotations = motion.rotations.copy()
-    rotations[:, 0] = camera_to_world[:3, :3] @ motion.rotations[:, 0]
-    pelvis = motion.pelvis @ camera_to_world[:3, :3].T + camera_to_world[:3, 3]
+    rotations[:, 0] = turn @ motion.rotations[:, 0]
+    pelvis = rotate(turn, motion.pelvis) + place
     poses = matrix_to_axis_angle(rotations).reshape(len(rotations), 3 * len(JOINT_NAMES))
     return poses, pelvis - motion.skeleton.joints[0]
 

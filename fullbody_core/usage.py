@@ -56,9 +56,15 @@ def add_blender_choice(command):
 
 def add_capture_settings(command):
     add_model_settings(command, face_solvers=("auto", "landmarks", "facenet", "facenet-tight"))
-    command.add_argument(
-        "--smooth", action=argparse.BooleanOptionalAction, default=True, help="One-Euro filter (default: on)"
+    help_refine = "one optimisation over the whole clip: feet that stay, limbs under their pixels (default: on)"
+    command.add_argument("--refine", action=argparse.BooleanOptionalAction, default=True, help=help_refine)
+    help_smooth = "One-Euro filter of what is not refined (default: on)"
+    command.add_argument("--smooth", action=argparse.BooleanOptionalAction, default=True, help=help_smooth)
+    help_person = (
+        "whom to capture where several are seen: the largest, the one nearest to the picture's centre, the one at a place "
+        "in the first picture (pixels, or shares up to 1), or all, each into a file of their own (default: largest)"
     )
+    command.add_argument("--person", default="largest", metavar="largest|centre|X,Y|all", help=help_person)
 
 
 def add_model_settings(command, face_solvers):
@@ -93,4 +99,6 @@ def capture_settings(options):
         face=options.face,
         face_solver=options.face_solver,
         smooth=options.smooth,
+        refine=options.refine,
+        person=options.person,
     )

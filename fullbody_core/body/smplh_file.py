@@ -134,7 +134,7 @@ class BodyModelFile:
     @property
     def joint_shapedirs(self):
         """How the joints move with the betas: [52, 3, B] metres per unit."""
-        return np.einsum("jv,vcb->jcb", np.asarray(self.J_regressor, float), self.shapedirs)
+        return np.tensordot(np.asarray(self.J_regressor, float), self.shapedirs, 1)
 
     def carrying_joint(self, vertex):
         """The joint that holds most of a vertex's weight: a landmark rides on it."""

@@ -40,11 +40,12 @@ class DetNetDetector:
     name = "detnet"
     definition = SMPL_33
 
-    def __init__(self, paths, device="auto", batch=None):
-        """paths: all files of one DetNet's weights; batch: most frames in one call. Raises `WeightsError` or `FileError`."""
+    def __init__(self, paths, device="auto", batch=None, finder=None):
+        """paths: all files of one DetNet's weights; batch: most frames in one call; finder: says where the person is at first, by
+        default `PersonFinder`. Raises `WeightsError` or `FileError`."""
         cuda = torch.cuda.is_available() if device == "auto" else torch.device(device).type == "cuda"
         network, models = load_detnet(paths, ("cuda" if cuda else "cpu") if device == "auto" else device)
-        self._finder = PersonFinder()
+        self._finder = PersonFinder() if finder is None else finder
         self._keypoints = DetNetKeypoints(network, self._finder.find, batch or (CUDA_BATCH if cuda else 1))
         self.models = models | self._finder.models
 

@@ -8,6 +8,7 @@ moves and MediaPipe's own tracking keeps it. Which hand is which comes from the 
 import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -29,7 +30,10 @@ FACE_CROP = 3.0
 
 CROP_PIXELS = 256
 
-_MODELS = (
+REGION_MARGIN = 1.25
+"""Side of the square that BlazePose is shown in diameters of the circle around the body, as MediaPipe cuts it."""
+
+MODELS = (
     "pose_detection/pose_detection.tflite",
     "pose_landmark/pose_landmark_full.tflite",
     "palm_detection/palm_detection_full.tflite",
@@ -37,6 +41,24 @@ _MODELS = (
     "face_detection/face_detection_short_range.tflite",
     "face_landmark/face_landmark_with_attention.tflite",
 )
+
+_BODY_GRAPH = """
+input_stream: "image"
+input_stream: "region"
+input_side_packet: "model_complexity"
+output_stream: "landmarks"
+output_stream: "world_landmarks"
+output_stream: "auxiliary_landmarks"
+node {
+  calculator: "PoseLandmarkByRoiCpu"
+  input_side_packet: "MODEL_COMPLEXITY:model_complexity"
+  input_stream: "IMAGE:image"
+  input_stream: "ROI:region"
+  output_stream: "LANDMARKS:landmarks"
+  output_stream: "WORLD_LANDMARKS:world_landmarks"
+  output_stream: "AUXILIARY_LANDMARKS:auxiliary_landmarks"
+}
+"""
 
 _MESH_POINTS = {
     "nose": [1],
@@ -74,17 +96,13 @@ class MediaPipeDetector:
     def __init__(self):
         import mediapipe
 
-        solutions = mediapipe.solutions
-        self._pose = solutions.pose.Pose(model_complexity=1)
-        self._hands = [_HandDetector(solutions, side) for side in SIDES]
-        self._face = _FaceDetector(solutions)
-        # One worker a part: the parts of a frame run beside each other, and each sees its frames in order.
-        self._workers = ThreadPoolExecutor(max_workers=3, thread_name_prefix="detect")
-        self.models = _hash_models(_MODELS)
+        self._pose = mediapipe.solutions.pose.Pose(model_complexity=1)
+        self._parts = PersonParts()
+        self.models = hash_models(MODELS)
 
     def detect(self, image):
         """Keypoints in an RGB uint8 image [H, W, 3] of any size. Frames are to be given in order."""
-        return self._find_parts(image, self._find_body(image))
+        return self._parts.find(image, self._find_body(image))
 
     def detect_frames(self, images):
         """Yields the keypoints of each image. While a frame's hands and face are looked for, so is the next frame's body."""
@@ -94,19 +112,36 @@ class MediaPipeDetector:
                 keypoints = self._find_body(image)
                 if waiting is not None:
                     yield waiting.result()
-                waiting = following.submit(self._find_parts, image, keypoints)
+                waiting = following.submit(self._parts.find, image, keypoints)
             if waiting is not None:
                 yield waiting.result()
 
     def _find_body(self, image):
         """Keypoints with the body alone."""
-        return _read_body(self._pose.process(image), image, self.face_count)
+        result = self._pose.process(image)
+        return _read_body(result.pose_landmarks, result.pose_world_landmarks, image, self.face_count)
 
-    def _find_parts(self, image, keypoints):
-        """Adds hands and face to a frame's body, and returns it."""
+    def close(self):
+        self._parts.close()
+        self._pose.close()
+
+
+class PersonParts:
+    """Hands and face of one person, whose body is known in every frame: their models follow them from frame to frame."""
+
+    def __init__(self):
+        import mediapipe
+
+        solutions = mediapipe.solutions
+        self._hands = [_HandDetector(solutions, side) for side in SIDES]
+        self._face = _FaceDetector(solutions)
+        # One worker a part: the parts of a frame run beside each other, and each sees its frames in order.
+        self._workers = ThreadPoolExecutor(max_workers=3, thread_name_prefix="detect")
+
+    def find(self, image, keypoints):
+        """Adds hands and face to a frame's body, and returns it. Frames are to be given in order."""
         if not keypoints.body_confidence.any():
-            for hand in self._hands:
-                hand.forget()
+            self.forget()
             return keypoints
         scale = pixels_per_metre(keypoints.body2d, keypoints.body3d, keypoints.body_confidence)
         face = self._workers.submit(self._face.detect, image, keypoints)
@@ -130,10 +165,76 @@ class MediaPipeDetector:
             keypoints.hand2d[loser], keypoints.hand3d[loser], keypoints.hand_confidence[loser] = 0, 0, 0
             self._hands[loser].forget()
 
+    def forget(self):
+        """Starts anew with the next frame, as after a cut or with another person."""
+        for hand in self._hands:
+            hand.forget()
+
     def close(self):
         self._workers.shutdown()
-        for part in (self._pose, self._face, *self._hands):
+        for part in (self._face, *self._hands):
             part.close()
+
+
+@dataclass(frozen=True)
+class Region:
+    """The square of a picture that BlazePose is shown: around a circle that holds the body, turned as the body leans.
+
+    centre [2] px, the middle of the hips; radius px of the circle; lean rad, 0 for a body that is upright, clockwise
+    """
+
+    centre: np.ndarray
+    radius: float
+    lean: float
+
+    @property
+    def side(self):
+        """Side of the square in px."""
+        return 2 * REGION_MARGIN * self.radius
+
+    @classmethod
+    def of_points(cls, centre, top):
+        """From the middle of the hips [2] px and the circle's point [2] px in the direction of the head."""
+        along = np.asarray(top, float) - centre
+        return cls(np.asarray(centre, float), float(np.linalg.norm(along)), float(np.arctan2(along[0], -along[1])))
+
+
+class BodyFinder:
+    """BlazePose on a region that is given: no tracking and no smoothing of its own, so that an answer is that of one picture.
+
+    The package's own pose solution follows whoever it likes and smooths over time, which lags behind fast motion.
+    """
+
+    definition = BLAZEPOSE_33
+    face_count = MESH_POINTS
+
+    def __init__(self):
+        import mediapipe.python.solutions.pose  # noqa: F401 (registers the graphs that the one below is made of)
+        from mediapipe.framework.formats.rect_pb2 import NormalizedRect
+        from mediapipe.python.solution_base import SolutionBase
+
+        self._rectangle = NormalizedRect
+        self._graph = SolutionBase(graph_config=_BODY_GRAPH, side_inputs={"model_complexity": 1})
+
+    def look(self, image, region):
+        """(keypoints with the body alone, the next frame's `Region`) in an RGB uint8 image [H, W, 3]; (None, None) for nobody."""
+        height, width = image.shape[:2]
+        rectangle = self._rectangle(
+            x_center=region.centre[0] / width,
+            y_center=region.centre[1] / height,
+            width=region.side / width,
+            height=region.side / height,
+            rotation=region.lean,
+        )
+        found = self._graph.process({"image": image, "region": rectangle})
+        if found.landmarks is None:
+            return None, None
+        keypoints = _read_body(found.landmarks, found.world_landmarks, image, self.face_count)
+        centre, top = ((point.x * width, point.y * height) for point in found.auxiliary_landmarks.landmark[:2])
+        return keypoints, Region.of_points(centre, top)
+
+    def close(self):
+        self._graph.close()
 
 
 class PersonFinder:
@@ -143,11 +244,12 @@ class PersonFinder:
         import mediapipe
 
         self._pose = mediapipe.solutions.pose.Pose(static_image_mode=True, model_complexity=1)
-        self.models = _hash_models(_MODELS[:2])
+        self.models = hash_models(MODELS[:2])
 
     def find(self, image):
         """Box [4] px around the person in an RGB uint8 image [H, W, 3], or None."""
-        found = _read_body(self._pose.process(image), image, 0)
+        result = self._pose.process(image)
+        found = _read_body(result.pose_landmarks, result.pose_world_landmarks, image, 0)
         return found.person_box if found.body_confidence.any() else None
 
     def close(self):
@@ -238,22 +340,21 @@ class _FaceDetector:
         self._mesh.close()
 
 
-def _read_body(result, image, face_count):
-    """Keypoints with the body alone from BlazePose's answer for an image."""
+def _read_body(points, world_points, image, face_count):
+    """Keypoints with the body alone from BlazePose's landmarks in an image, or None, and those in metres."""
     keypoints = Keypoints.nobody(BLAZEPOSE_33, face_count)
-    height, width = image.shape[:2]
-    if result.pose_landmarks is None:
+    if points is None:
         return keypoints
-    landmarks = result.pose_landmarks.landmark
-    keypoints.body2d = np.array([[point.x * width, point.y * height] for point in landmarks])
-    visible = np.clip([point.visibility for point in landmarks], 0, 1)
+    height, width = image.shape[:2]
+    keypoints.body2d = _landmark_array(points)[:, :2] * (width, height)
+    visible = np.clip([point.visibility for point in points.landmark], 0, 1)
     keypoints.body_confidence = doubt_outside(keypoints.body2d, visible, (width, height))
-    keypoints.body3d = np.array([[point.x, point.y, point.z] for point in result.pose_world_landmarks.landmark])
+    keypoints.body3d = _landmark_array(world_points)
     keypoints.person_box = points_box(keypoints.body2d, keypoints.body_confidence, (width, height))
     return keypoints
 
 
-def _hash_models(names):
+def hash_models(names):
     """sha256 by file name of models inside the mediapipe package."""
     import mediapipe
 

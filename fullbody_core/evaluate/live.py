@@ -79,7 +79,8 @@ def evaluate_live(
 
     Raises what `capture` raises.
     """
-    offline, _ = capture(path, settings)
+    # Beside the same answer a frame at a time: what refinement adds is another evaluation.
+    offline, _ = capture(path, replace(settings, refine=False))
     detected = detect_one_by_one(path, settings, progress)
     body = load_body(settings.body)
     reports = []

@@ -13,6 +13,7 @@ from ..detect.keypoints import Keypoints
 from .analytic_blazepose import BlazePoseSolver
 from .analytic_hand import palm_orientation, solve_fingers
 from .analytic_smpl import SmplSolver
+from .solved_hands import SolvedHands, fit_palms
 
 SOLVERS = {BLAZEPOSE_33.name: BlazePoseSolver, SMPL_33.name: SmplSolver}
 """By body definition."""
@@ -22,10 +23,11 @@ def solve_pose(keypoints: Keypoints, skeleton, hands=None):
     """Rotations [T, 52, 3, 3] that bring the body of `RestSkeleton` skeleton into the keypoints' pose.
 
     `keypoints` is a sequence. Frames where a part was not found get that part's resting pose; the caller knows from the
-    confidences which they are. The answer is always finite. hands: of `solve_hands`, where the hands are solved already.
+    confidences which they are. The answer is always finite. hands: `SolvedHands`, where the hands are solved already.
     """
     rotations = solve_body(keypoints, skeleton)
-    rotations[:, BODY_JOINTS.stop :] = solve_hands(keypoints, skeleton) if hands is None else hands
+    fingers = solve_hands(keypoints, skeleton) if hands is None else hands.fingers
+    rotations[:, BODY_JOINTS.stop :] = fingers.reshape(len(rotations), -1, 3, 3)
     return rotations
 
 
@@ -52,8 +54,9 @@ class AnalyticSolver:
     network_seconds = 0.0
 
     def solve_hands(self, keypoints, skeleton):
-        """What `solve_pose` needs of the hands."""
-        return solve_hands(keypoints, skeleton)
+        """`SolvedHands`, of which the body knows nothing."""
+        fingers = solve_hands(keypoints, skeleton).reshape(len(keypoints.hand3d), len(SIDES), -1, 3, 3)
+        return SolvedHands(fingers, fit_palms(keypoints.hand3d, fingers, skeleton), keypoints.hand_confidence > 0)
 
     def solve_pose(self, keypoints, skeleton, hands=None):
         """Rotations [T, 52, 3, 3] for a `RestSkeleton`."""

@@ -28,7 +28,7 @@ from ..contract.skeleton import (
     SIDES,
     SMPL_33,
 )
-from ..contract.swing_twist import about, fraction_of, nearest_rotation, transpose, twist_angle, unit
+from ..contract.swing_twist import about, fraction_of, transpose, twist_angle, unit
 from ..detect.keypoints import Keypoints
 from ..networks.iknet import IKNet
 from ..weights import WeightsUnsuited, load_shipped
@@ -37,6 +37,7 @@ from .analytic_limbs import relative_to_parents
 from .face_mesh import with_found_head
 from .holes import bridge_holes
 from .rest_skeleton import RestSkeleton, hand_places, keypoint_places
+from .solved_hands import SolvedHands, fit_palms
 
 BODY_WEIGHTS = {BLAZEPOSE_33.name: "body-iknet-blazepose", SMPL_33.name: "body-iknet-smpl"}
 """The shipped BodyIKNet for each definition that a body detector speaks."""
@@ -62,16 +63,6 @@ def load_iknet(weights_id):
     """(network, reference [K, 3] m, sha256) of a shipped IKNet. Raises `WeightsError` or `FileError`."""
     tensors, metadata, sha256 = load_shipped(weights_id)
     return *IKNet.from_tensors(tensors, metadata), sha256
-
-
-@dataclass
-class SolvedHands:
-    """Left and right hands: fingers [T, 2, 15, 3, 3] parent-relative, flat where a hand was not found; palms [T, 2, 3, 3] in camera
-    axes; found [T, 2] bool."""
-
-    fingers: np.ndarray
-    palms: np.ndarray
-    found: np.ndarray
 
 
 @dataclass
@@ -209,18 +200,6 @@ def _knuckle_places(definition, side):
     names = {name: index for index, name in enumerate(definition.names)}
     places = [names.get(f"{side}_hand_{name}", names.get(f"{side}_{name}", -1)) for name in _KNUCKLE_NAMES]
     return np.array([place for place in places if place >= 0]), np.flatnonzero(np.array(places) >= 0)
-
-
-def fit_palms(points, fingers, skeleton):
-    """Orientations [T, 2, 3, 3] in camera axes in which the hands cover their points [T, 2, 21, 3]; fingers [T, 2, 15, 3, 3].
-
-    Least squares over all 21 of each (Kabsch); frames without a hand get any rotation.
-    """
-    rotations = np.empty((len(points), len(JOINT_NAMES), 3, 3))
-    rotations[:, BODY_JOINTS] = np.eye(3)
-    rotations[:, BODY_JOINTS.stop :] = fingers.reshape(len(points), -1, 3, 3)
-    posed = skeleton.place([place for side in SIDES for place in hand_places(side)], *skeleton.pose(rotations))
-    return nearest_rotation(posed.reshape(points.shape), points)
 
 
 def turn_wrists(rotations, hands, skeleton):

@@ -72,6 +72,13 @@ def tracked_places(definition):
     return tuple(BODY_PLACES[definition.name][keypoint] for keypoint in TRACKED[definition.name])
 
 
+SOLE_PARTS = ("heel", "ball", "toe")
+
+SOLE_PLACES = tuple(f"{side}_{part}_sole" for side in SIDES for part in SOLE_PARTS)
+"""Landmarks of `RestSkeleton.of_body`: where the soles touch a floor, left foot first. Under the heel and the big toe, and under
+the joint of the ball, at the height of the lowest point of the unposed body: landmarks on the skin lie a centimetre higher."""
+
+
 @dataclass
 class RestSkeleton:
     """joints [52, 3] m in the rest frame; landmarks: name to (joint that carries it, rest place [3] m).
@@ -91,7 +98,8 @@ class RestSkeleton:
             name: (body.carrying_joint(vertex), body.v_template[vertex] + body.shapedirs[vertex] @ betas)
             for name, vertex in body.landmarks.items()
         }
-        return cls(body.rest_joints + body.joint_shapedirs @ betas, landmarks)
+        joints = body.rest_joints + body.joint_shapedirs @ betas
+        return cls(joints, landmarks | _sole_landmarks(body, betas, joints, landmarks))
 
     def pose(self, rotations):
         """Posed joints [T, 52, 3] m about a pelvis at the origin, and joint orientations [T, 52, 3, 3]."""
@@ -122,3 +130,17 @@ class RestSkeleton:
             carrying, places = np.array([joint for joint, _ in found]), np.stack([place for _, place in found])
             self._looked_up[names] = carrying, places, places - self.joints[carrying]
         return self._looked_up[names]
+
+
+def _sole_landmarks(body, betas, joints, landmarks):
+    """`SOLE_PLACES` as landmarks: the toes' rides on the foot's joint, the others on the ankle. None for a body without feet."""
+    if not {f"{side}_{name}" for side in SIDES for name in ("heel", "big_toe")} <= landmarks.keys():
+        return {}
+    sole = np.min(body.v_template[:, 1] + body.shapedirs[:, 1] @ betas)
+    found = {}
+    for side in SIDES:
+        ankle, foot = JOINT_INDEX[f"{side}_ankle"], JOINT_INDEX[f"{side}_foot"]
+        above = landmarks[f"{side}_heel"][1], joints[foot], landmarks[f"{side}_big_toe"][1]
+        for part, joint, (x, _, z) in zip(SOLE_PARTS, (ankle, ankle, foot), above):
+            found[f"{side}_{part}_sole"] = joint, np.array([x, sole, z])
+    return found

@@ -20,11 +20,15 @@ class MotionDataError(FileError):
 
 @dataclass
 class Motion:
-    """rotations [T, 52, 3, 3] parent-relative, the pelvis's turned from SMPL's rest axes to AMASS's world (z up)."""
+    """rotations [T, 52, 3, 3] parent-relative, the pelvis's turned from SMPL's rest axes to AMASS's world (z up).
+
+    trans [T, 3] m: SMPL's root translation in that world; None where a file has none.
+    """
 
     name: str
     rotations: np.ndarray
     framerate: float
+    trans: np.ndarray | None = None
 
 
 def is_held_out(name):
@@ -67,7 +71,12 @@ def _read(path, name, framerate):
     poses = poses[::step, : 3 * len(JOINT_NAMES)].reshape(len(poses[::step]), -1, 3)
     rotations = np.broadcast_to(np.eye(3), (len(poses), len(JOINT_NAMES), 3, 3)).copy()
     rotations[:, : poses.shape[1]] = axis_angle_to_matrix(poses)
-    return Motion(name, align_elbows(rotations), float(rate) / step)
+    trans = arrays.get("trans")
+    if trans is not None:
+        trans = np.asarray(trans, float)[::step]
+        if trans.shape != (len(poses), 3) or not np.isfinite(trans).all():
+            raise MotionDataError(f"{path} should have finite trans [T, 3], a row for each pose: remove the file.")
+    return Motion(name, align_elbows(rotations), float(rate) / step, trans)
 
 
 def align_elbows(rotations):

@@ -5,14 +5,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from fullbody_mocap.contract.block_banded import LeastSquares
+from fullbody_mocap.contract.contacts import sole_points
 from fullbody_mocap.contract.skeleton import JOINT_INDEX, SIDES
 from fullbody_mocap.contract.swing_twist import about, unit
-from fullbody_mocap.retarget.solve.block_banded import LeastSquares
-from fullbody_mocap.retarget.solve.contacts import find_contacts, sole_points
+from fullbody_mocap.contract.two_bone_ik import make_legs
+from fullbody_mocap.retarget.solve.contacts import find_contacts
 from fullbody_mocap.retarget.solve.feet import plant_feet
 from fullbody_mocap.retarget.solve.rest_match import hip_ratio
 from fullbody_mocap.retarget.solve.solver import RetargetSettings, solve
-from fullbody_mocap.retarget.solve.two_bone_ik import make_legs
 from walking_person import make_character, make_walk, moved
 
 LIMBS = [(f"{side}_{upper}", f"{side}_{lower}") for side in SIDES for upper, lower in (("hip", "knee"), ("knee", "ankle"))]

@@ -4,11 +4,11 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
+from fullbody_mocap.contract.contacts import sole_points
 from fullbody_mocap.contract.frames import REST_TO_WORLD, axis_angle_to_matrix
 from fullbody_mocap.contract.skeleton import BODY_JOINT_NAMES, JOINT_INDEX, JOINT_NAMES, PARENTS, SIDES
 from fullbody_mocap.contract.swing_twist import axes_rotation, unit
 from fullbody_mocap.retarget.pose import Controls
-from fullbody_mocap.retarget.solve.contacts import sole_points
 from fullbody_mocap.retarget.solve.source import SourceMotion
 from synthetic_person import rest_joints
 

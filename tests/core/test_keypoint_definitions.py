@@ -24,11 +24,12 @@ from fullbody_core.contract.skeleton import (
 from fullbody_core.contract.swing_twist import unit
 from fullbody_core.detect.keypoints import Keypoints
 from fullbody_core.evaluate.clip import reprojection_errors
+from fullbody_core.ground import stand_on_floor
 from fullbody_core.ik.bone_lengths import MEASURED_BONES
 from fullbody_core.ik.face_mesh import with_found_head
 from fullbody_core.ik.iknet import joint_trust
 from fullbody_core.ik.rest_skeleton import RestSkeleton
-from fullbody_core.motion import hold_through_holes, smooth_keypoints, smooth_motion, solve_motion
+from fullbody_core.motion import Solved, hold_through_holes, smooth_keypoints, smooth_motion, solve_motion
 from fullbody_core.overlay import draw_frame
 from fullbody_core.pipeline import decide_valid, estimate_shape, make_solver, to_clip, turn_to_camera
 
@@ -288,7 +289,7 @@ def clip(body, skeleton, definition):
     seen, _ = detected(skeleton, random_motion(), definition)
     motion, betas = passes(seen, body, make_solver("analytic", body, definition)[0])
     video = SimpleNamespace(image_size=IMAGE_SIZE, mean_framerate=FRAMERATE)
-    made = to_clip(motion, seen, betas, TIMES, video, MATRIX)
+    made = to_clip(Solved(motion, betas, MATRIX, stand_on_floor(motion, seen)), seen, TIMES, video)
     made.meta = {"settings": {"body": "open"}}
     return made
 

@@ -6,7 +6,7 @@ import pytest
 from fullbody_core.camera import project
 from fullbody_core.contract.skeleton import BLAZEPOSE_33, JOINT_INDEX, SIDES
 from fullbody_core.detect.keypoints import Keypoints
-from fullbody_core.detect.mediapipe import CROP_PIXELS, MediaPipeDetector, pixels_per_metre, square_crop
+from fullbody_core.detect.mediapipe import CROP_PIXELS, BodyFinder, MediaPipeDetector, Region, pixels_per_metre, square_crop
 from fullbody_core.pipeline import load_body
 from fullbody_core.synth.demo_clip import demo_motion
 from fullbody_core.video import open_video
@@ -59,6 +59,19 @@ def test_each_hand_is_at_its_own_wrist(images, found):
         assert seen.mean() > 0.8
         own, other = (np.linalg.norm(found.hand2d[seen, side, 0] - wrists[seen, s], axis=-1) for s in (side, 1 - side))
         assert (own < other).all()
+
+
+def test_a_region_that_is_given_finds_the_same_body_without_a_memory(images, found):
+    finder, hips = BodyFinder(), [BLAZEPOSE_33.index(f"{side}_hip") for side in SIDES]
+    height = np.median(found.person_box[:, 3] - found.person_box[:, 1])
+    region = Region(found.body2d[5, hips].mean(0) + [0.05 * height, 0], 0.5 * height, 0.1)
+    first, following = finder.look(images[5], region)
+    assert np.linalg.norm(first.body2d - found.body2d[5], axis=-1)[11:].mean() < 0.03 * height
+    assert np.linalg.norm(following.centre - found.body2d[5, hips].mean(0)) < 0.05 * height and abs(following.lean) < 0.1
+    finder.look(images[-1], following)
+    np.testing.assert_array_equal(finder.look(images[5], region)[0].body2d, first.body2d)
+    assert finder.look(np.full_like(images[0], 127), region) == (None, None)
+    finder.close()
 
 
 def test_a_mirrored_picture_swaps_the_hands(images, found):

@@ -1,4 +1,3 @@
-# SPDX-License-Identifier: GPL-3.0-or-later
 """Least squares over time, in which no term knows more than three frames in a row. Numpy only."""
 
 import numpy as np

@@ -1,4 +1,3 @@
-# SPDX-License-Identifier: GPL-3.0-or-later
 """Legs of two bones, changed by three small angles each. Numpy only.
 
 The angles are how far the thigh and the shin turn from their directions, so what they cost is what is seen. A knee near full
@@ -10,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...contract.frames import axis_angle_to_matrix, cross
-from ...contract.swing_twist import reject, unit
+from .frames import axis_angle_to_matrix, cross
+from .swing_twist import reject, unit
 
 _STRAIGHT = 0.15
 """Sine of the knee's angle below which the thigh's own hinge says rather than the bend how the knee turns."""
