@@ -18,9 +18,9 @@ def add_train_lifter(what):
     command.add_argument("--steps", type=int, default=20_000, help="a run that goes on may be given others")
     command.add_argument("--batch", type=int, default=24, help="windows a step (default: 24)")
     command.add_argument("--frames", type=int, default=48, help="frames a window, at 30 Hz (default: 48)")
-    help_rate = "Adam's rate at the start and at the end of its cosine (default: 8e-4 and 1e-6)"
+    help_rate = "Adam's rate at the start and at the end of its cosine (default: 1e-3 and 1e-6)"
     command.add_argument(
-        "--learning-rate", type=float, nargs=2, default=(8e-4, 1e-6), metavar=("START", "END"), help=help_rate
+        "--learning-rate", type=float, nargs=2, default=(1e-3, 1e-6), metavar=("START", "END"), help=help_rate
     )
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--device", default="auto", help="cuda, cpu, or auto (default)")

@@ -20,6 +20,7 @@ from .motion_metrics import (
     peak_speeds_kept,
     penetrations,
     procrustes,
+    resting,
     sliding_speeds,
     still_shaking,
 )
@@ -154,7 +155,7 @@ def score(answer, truth, clip, timestamps, found, seconds=np.nan):
         mpjpe=mean_error(about, about_truth, shown),
         pa_mpjpe=aligned_error(about, about_truth, shown),
         acceleration=acceleration_error(about, about_truth, shown, timestamps),
-        jitter=still_shaking(about, about_truth, shown, timestamps),
+        jitter=still_shaking(about, about_truth, shown, timestamps, resting(truth.world, timestamps)),
         peak_speed=peak_speed,
         peak_velocity=peak_velocity,
         lag=lag(*ends, shown[:, _ENDS], timestamps),

@@ -8,8 +8,9 @@ import numpy as np
 
 from ..contract.swing_twist import transpose
 
-STILL, STILL_FRAMES = 0.1, 9
-"""m/s of a point of the truth about the hips, and frames: slower than that for so long it is still."""
+STILL, RESTS, STILL_FRAMES = 0.1, 0.15, 9
+"""m/s of a point of the truth about the hips, and of a whole person by the median of their points; frames that they are so slow
+for."""
 
 FAST_SHARE = 0.05
 """Of a point's frames, the fastest: there its peak speed is measured."""
@@ -81,22 +82,34 @@ def acceleration_error(points, truth, shown, times):
     return _mean(np.linalg.norm(difference, axis=-1)[_three(shown)])
 
 
-def still_shaking(points, truth, shown, times):
-    """Jitter: mean acceleration in m/s^2 of points whose truth is still, less that of the truth itself."""
+def still_shaking(points, truth, shown, times, resting):
+    """Jitter: mean acceleration in m/s^2, less the truth's own, of points whose truth is still in somebody who rests [T]."""
     difference = accelerations(points, times) - accelerations(truth, times)
-    return _mean(np.linalg.norm(difference, axis=-1)[_three(shown) & _still(truth, times)])
+    still = _still(truth, times) & resting[1:-1, None]
+    return _mean(np.linalg.norm(difference, axis=-1)[_three(shown) & still])
+
+
+def resting(world, times):
+    """[T] bool: somebody, by the median of the true points [T, K, 3] m in the world, is slower than RESTS for STILL_FRAMES."""
+    speed = np.median(np.linalg.norm(np.diff(world, axis=0), axis=-1), axis=-1) / np.diff(times)
+    slow = _lasting(speed[:, None] < RESTS)[:, 0]
+    return np.concatenate([slow[:1], slow]) & np.concatenate([slow, slow[-1:]])
 
 
 def _still(truth, times):
     """[T - 2, K] bool: inner frames of the stretches in which a point is slower than STILL for STILL_FRAMES."""
-    fast = np.linalg.norm(np.diff(truth, axis=0), axis=-1) > STILL * np.diff(times)[:, None]
-    if len(fast) < STILL_FRAMES:
-        return np.zeros((len(truth) - 2, truth.shape[1]), bool)
-    long = ~np.lib.stride_tricks.sliding_window_view(fast, STILL_FRAMES, axis=0).any(-1)
-    still = np.zeros(fast.shape, bool)
-    for late in range(STILL_FRAMES):
-        still[late : late + len(long)] |= long
+    still = _lasting(np.linalg.norm(np.diff(truth, axis=0), axis=-1) < STILL * np.diff(times)[:, None])
     return still[1:] & still[:-1]
+
+
+def _lasting(mask):
+    """The runs of True along axis 0 of a mask [N, K] that last for STILL_FRAMES."""
+    kept = np.zeros_like(mask)
+    if len(mask) >= STILL_FRAMES:
+        whole = np.lib.stride_tricks.sliding_window_view(mask, STILL_FRAMES, axis=0).all(-1)
+        for late in range(STILL_FRAMES):
+            kept[late : late + len(whole)] |= whole
+    return kept
 
 
 def _three(shown):

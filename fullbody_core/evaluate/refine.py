@@ -68,9 +68,9 @@ _COLUMNS = {
 
 
 _EXPLANATION = """MPJPE about the middle of the hips, PA when turned and sized, W with the first frame and WA with all frames
-brought together; jitter of what is still in truth; slide: of soles that truly stand, mean and median, and mean where they are
-found to stand, too; sunk: of the soles below the floor; peak speed and velocity: of wrists and ankles, shares of the truth's;
-hands: of those found; focal: error of the focal length."""
+brought together; jitter of what is still in somebody who rests; slide: of soles that truly stand, mean and median, and mean
+where they are found to stand, too; sunk: of the soles below the floor; peak speed and velocity: of wrists and ankles, shares of
+the truth's; hands: of those found; focal: error of the focal length."""
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ class LifterTraining:
     steps: int = 20_000
     batch: int = 24
     frames: int = 48
-    learning_rate: float = 8e-4
+    learning_rate: float = 1e-3
     final_rate: float = 1e-6
     warm_up: int = 100
     seed: int = 0

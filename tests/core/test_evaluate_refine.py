@@ -99,10 +99,23 @@ def test_shaking_counts_where_the_truth_is_still():
     truth[:, 0] = truth[0, 0]
     noise = np.random.default_rng(3).normal(0, 0.001, truth.shape)
     only_moving = truth + noise * [[0], [1], [1]]
-    assert metrics.still_shaking(only_moving, truth, ALL, TIMES) == 0
-    assert metrics.still_shaking(truth + noise, truth, ALL, TIMES) > 1
+    at_rest = np.ones(FRAMES, bool)
+    assert metrics.still_shaking(only_moving, truth, ALL, TIMES, at_rest) == 0
+    assert metrics.still_shaking(truth + noise, truth, ALL, TIMES, at_rest) > 1
     assert metrics.acceleration_error(only_moving, truth, ALL, TIMES) > 1
-    assert np.isnan(metrics.still_shaking(waving(), waving(), ALL, TIMES))
+    assert np.isnan(metrics.still_shaking(truth + noise, truth, ALL, TIMES, ~at_rest))
+    assert np.isnan(metrics.still_shaking(waving(), waving(), ALL, TIMES, at_rest))
+
+
+def test_somebody_rests_who_is_slow_for_long_enough():
+    world = np.zeros((FRAMES, 3, 3))
+    world[20:24] += 0.1 * np.arange(4)[:, None, None]
+    world[24:] += 0.3
+    world[50:, 0] += TIMES[50:, None]  # one of three points goes on
+    rests = metrics.resting(world, TIMES)
+    assert not rests[20:24].any() and rests[:20].all() and rests[24:].all()
+    world[30:40] += 0.01 * np.arange(10)[:, None, None]
+    assert not metrics.resting(world, TIMES)[24:40].any()
 
 
 def test_feet_are_measured_as_told():

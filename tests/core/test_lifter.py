@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from fullbody_core.camera import camera_matrix, project
-from fullbody_core.contract.frames import axis_angle_to_matrix
+from fullbody_core.contract.frames import REST_TO_CAMERA, axis_angle_to_matrix
 from fullbody_core.contract.npz_file import FileError
 from fullbody_core.contract.skeleton import BLAZEPOSE_33, SMPL_33
 from fullbody_core.contract.swing_twist import transpose
 from fullbody_core.detect.keypoints import Keypoints
+from fullbody_core.evaluate.lifter import LifterEvaluation
 from fullbody_core.ik.iknet import BODY_WEIGHTS, load_iknet, run_network
 from fullbody_core.ik.lifter import (
     WINDOW,
@@ -26,6 +27,9 @@ from fullbody_core.ik.lifter import (
 from fullbody_core.ik.rest_skeleton import BODY_PLACES, RestSkeleton
 from fullbody_core.networks.iknet import rotation_from_6d
 from fullbody_core.networks.lifter import LifterInput, LifterNet, bridge
+from fullbody_core.synth.demo_clip import demo_motion
+from fullbody_core.train.lifter_samples import LifterSampleMaker
+from fullbody_core.train.motions import Motion
 from fullbody_core.weights import WeightsUnsuited
 
 MATRIX = camera_matrix((640, 480))
@@ -172,7 +176,7 @@ def clip_of(body, count=40, seed=0):
     phase = np.arange(count)[:, None, None] / 12
     turns = 0.4 * np.sin(phase + rng.uniform(0, 6, (22, 3))) * rng.uniform(0, 1, (22, 3))
     rotations = axis_angle_to_matrix(turns)
-    rotations[:, 0] = axis_angle_to_matrix([np.pi, 0, 0]) @ rotations[:, 0]
+    rotations[:, 0] = REST_TO_CAMERA @ rotations[:, 0]
     points = place_body(skeleton, rotations, BODY_PLACES[BLAZEPOSE_33.name])
     keypoints = Keypoints.stack([Keypoints.nobody(BLAZEPOSE_33)] * count)
     keypoints.body3d[:] = points
@@ -261,3 +265,35 @@ def test_holes_are_filled_and_nobody_at_all_is_no_error(passing, clip):
 def test_it_is_for_blazepose_on_the_open_body(body):
     with pytest.raises(WeightsUnsuited, match="BlazePose"):
         Lifter.load(body, SMPL_33)
+
+
+# The shipped weights.
+
+
+@pytest.fixture(scope="module")
+def shipped(body):
+    return Lifter.load(body, BLAZEPOSE_33)
+
+
+def test_shipped_weights_know_more_than_a_frame_shows(body, noise, shipped):
+    """On a motion that nobody trained on: nearer than BodyIKNet, seen or partly hidden, and steadier; and which way is up."""
+    clip = demo_motion(body)
+    motion = Motion("demo", axis_angle_to_matrix(clip.poses.reshape(len(clip.poses), -1, 3)), 24.0, clip.trans)
+    maker = LifterSampleMaker(body, [motion], noise)
+    for hidden in (False, True):
+        evaluation = LifterEvaluation(maker, hidden, windows=8)
+        _, iknet, lifter = evaluation.reports(shipped.network)
+        assert lifter.points < 0.9 * iknet.points and lifter.aligned < iknet.aligned and lifter.shake < 0.9 * iknet.shake
+        assert lifter.up < 11 and lifter.contacts > 0.8
+
+
+def test_who_stands_still_is_found_to_stand(body, shipped):
+    keypoints, skeleton, timestamps, _ = clip_of(body)
+    rotations = np.tile(np.eye(3), (len(timestamps), 22, 1, 1))
+    rotations[:, 0] = REST_TO_CAMERA
+    points = place_body(skeleton, rotations, BODY_PLACES[BLAZEPOSE_33.name])
+    keypoints.body3d[:], keypoints.body2d[:] = points, project(points + [0.3, 0, 3.5], MATRIX)
+    result = shipped.lift(keypoints, skeleton, MATRIX, timestamps)
+    assert result.contacts.mean() > 0.7
+    assert np.degrees(np.arccos(-result.up[1])) < 5 and np.degrees(result.up_spread) < 15
+    assert degrees_apart(result.rotations, result.rotations[:1])[5:-5].max() < 3

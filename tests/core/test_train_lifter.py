@@ -1,12 +1,12 @@
 """What the lifter is trained on, its losses and its loop: properties, and one short real run."""
 
-from functools import partial
-
 import numpy as np
 import pytest
 import torch
 
-from fullbody_core.contract.frames import REST_TO_WORLD, axis_angle_to_matrix
+from fullbody_core.cli import main
+from fullbody_core.contract.frames import REST_TO_WORLD, axis_angle_to_matrix, matrix_to_axis_angle
+from fullbody_core.contract.npz_file import write_npz
 from fullbody_core.contract.skeleton import BLAZEPOSE_33, JOINT_INDEX
 from fullbody_core.evaluate.lifter import LifterEvaluation, f1_score, format_lifter_reports, procrustes_distance
 from fullbody_core.ik.iknet import BODY_WEIGHTS, load_iknet
@@ -16,7 +16,7 @@ from fullbody_core.train.iknet_samples import random_rotations
 from fullbody_core.train.lifter import LifterTrainer, LifterTraining, angle_between, lifter_losses, write_weights
 from fullbody_core.train.lifter_noise import frames_since, smooth_noise, stretches
 from fullbody_core.train.lifter_samples import LifterSampleMaker, arc_from_forward, plant
-from fullbody_core.train.motions import Motion
+from fullbody_core.train.motions import Motion, is_held_out
 from fullbody_core.train.training_run import TrainingError
 from fullbody_core.weights import read_tensors
 
@@ -202,15 +202,18 @@ def trainer_in(folder, maker, steps=6):
     return LifterTrainer(LifterTraining(steps=steps, batch=2, frames=6, warm_up=2), maker, folder)
 
 
-def test_a_resumed_training_ends_as_an_unbroken_one(tmp_path, maker):
-    make = partial(trainer_in, maker=maker, steps=3)
-    whole = make(tmp_path / "whole").run(log=lambda line: None)
-    stopped = make(tmp_path / "stopped")
+def test_a_resumed_training_goes_on_as_an_unbroken_one(tmp_path, maker):
+    whole = trainer_in(tmp_path / "whole", maker, steps=2)
+    whole.train_step()
+    stopped = trainer_in(tmp_path / "stopped", maker, steps=2)
     stopped.train_step()
     stopped.save_checkpoint()
-    again = make(tmp_path / "stopped").run(log=lambda line: None)
-    for a, b in zip(whole.state_dict().values(), again.state_dict().values()):
+    resumed = trainer_in(tmp_path / "stopped", maker, steps=2)
+    whole.train_step()
+    resumed.train_step()
+    for a, b in zip(whole.network.state_dict().values(), resumed.network.state_dict().values()):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
+    assert trainer_in(tmp_path / "stopped", maker, steps=9).step == 1, "a run may be given more steps"
 
 
 class OneBatch(LifterTrainer):
@@ -229,6 +232,22 @@ def test_training_learns_all_of_it_and_its_weights_can_be_loaded(tmp_path, maker
     write_weights(trainer, tmp_path / "weights.safetensors")
     network, _ = LifterNet.from_tensors(*read_tensors(tmp_path / "weights.safetensors"))
     torch.testing.assert_close(network.leave.bias, trainer.network.leave.bias, atol=1e-3, rtol=1e-2)
+
+
+def test_the_commands_train_and_measure(tmp_path, capsys):
+    names = [f"marching_{index}" for index in range(20)]
+    motion = marching()
+    poses = matrix_to_axis_angle(motion.rotations).reshape(len(motion.rotations), -1)
+    for name in (next(filter(is_held_out, names)), next(name for name in names if not is_held_out(name))):
+        write_npz(tmp_path / f"{name}.npz", {"poses": poses, "trans": motion.trans, "mocap_framerate": np.array(30.0)})
+    data = ["--data", str(tmp_path)]
+    run = ["train", "lifter", *data, "-o", str(tmp_path / "run"), "--steps", "1", "--batch", "1", "--frames", "6"]
+    assert main([*run, "--device", "cpu"]) == 0
+    weights = tmp_path / "run" / "lifter_blazepose.safetensors"
+    assert main(["evaluate", "lifter", *data, "--weights", str(weights), "--windows", "1"]) == 0
+    table = capsys.readouterr().out
+    assert "partly hidden" in table and "BodyIKNet" in table
+    assert main(["evaluate", "lifter", *data, "--windows", "0"]) == 2
 
 
 @pytest.mark.parametrize("wrong", [{"frames": 3}, {"steps": 0}, {"batch": 0}, {"final_rate": 1.0}])
