@@ -26,7 +26,7 @@ from ..train.iknet_samples import BodyPoses, HandPoses, IKSample, SampleMaker
 from ..train.keypoint_noise import KeypointNoise
 from ..train.motions import load_motions
 
-OPTIMISATION_STEPS = 400
+OPTIMISATION_STEPS, TIMED_CALLS = 400, 50
 
 HOLD = 1e-7
 """m^2. Weight of one squared unit of the optimisation's rotations or betas against squared distances."""
@@ -112,7 +112,7 @@ class IKEvaluation:
         skeleton = RestSkeleton.of_body(self.body, self.sample.betas[index].double().numpy())
         return skeleton, self.sample.points[index].double().numpy()
 
-    def optimise(self, start, steps=OPTIMISATION_STEPS):
+    def optimise(self, start):
         """Rotations, betas and scale whose keypoints are nearest: Adam from the network's answer, weakly held to it.
 
         start: `IKNetPose`. The hold settles what the keypoints leave open; it is the only prior there is.
@@ -122,8 +122,8 @@ class IKEvaluation:
         first_six = six.detach().clone()
         betas, log_scale = start.betas.clone().requires_grad_(), start.scale.log().clone().requires_grad_()
         optimiser = torch.optim.Adam([six, betas, log_scale], lr=0.02)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps, eta_min=1e-4)
-        for _ in range(steps):
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, OPTIMISATION_STEPS, eta_min=1e-4)
+        for _ in range(OPTIMISATION_STEPS):
             posed = self.keypoints(betas, rotation_from_6d(six))[1] * log_scale.exp()[:, None, None]
             # Without a root both clouds are compared about their own middle.
             apart = (posed - posed.mean(1, keepdim=True)) - (sample.points - sample.points.mean(1, keepdim=True))
@@ -228,25 +228,25 @@ def evaluate_ik(data, noise, count=2000, seed=7, networks=None):
     return reports, time_networks(networks[0], networks[-1])
 
 
-def time_networks(body_network, hand_network, repeats=50):
-    """`IKTiming` by the median of `repeats` calls; a person is one body and two hands."""
+def time_networks(body_network, hand_network):
+    """`IKTiming` by the median of TIMED_CALLS; a person is one body and two hands."""
     cores = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        single = _median_seconds(body_network, hand_network, 1, repeats)
+        single = _median_seconds(body_network, hand_network, 1)
     finally:
         torch.set_num_threads(cores)
-    return IKTiming(single, 256 / _median_seconds(body_network, hand_network, 256, repeats), cores)
+    return IKTiming(single, 256 / _median_seconds(body_network, hand_network, 256), cores)
 
 
-def _median_seconds(body_network, hand_network, batch, repeats):
+def _median_seconds(body_network, hand_network, batch):
     inputs = []
     for network, people in ((body_network, batch), (hand_network, 2 * batch)):
         points = torch.randn(people, len(network.layout.definition), 3)
         inputs.append((network, points, torch.ones(points.shape[:2]), torch.randn_like(points)))
     seconds = []
     with torch.inference_mode():
-        for _ in range(repeats + 5):
+        for _ in range(TIMED_CALLS + 5):
             start = time.perf_counter()
             for network, *arguments in inputs:
                 network(*arguments)

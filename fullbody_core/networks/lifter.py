@@ -189,7 +189,8 @@ class LifterNet(nn.Module):
         return torch.stack([right, torch.linalg.cross(forward, right), forward], -1)
 
     def chain(self, axes, rotations):
-        """Orientations [B, T, J, 3, 3] of joints whose rotations [B, T, J, 3, 3] are relative to their parents, the root's to axes."""
+        """Orientations [B, T, J, 3, 3] of joints whose rotations [B, T, J, 3, 3] are relative to their parents, and the root's
+        to axes [B, 1, 3, 3]."""
         orientations = [axes @ rotations[:, :, 0]]
         for joint, parent in enumerate(self.layout.parents[1:], 1):
             orientations.append(orientations[parent] @ rotations[:, :, joint])

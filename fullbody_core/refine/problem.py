@@ -17,7 +17,7 @@ from scipy.ndimage import median_filter
 
 from ..contract.easing import smoothstep
 from ..contract.frames import axis_angle_to_matrix, forward_kinematics_by_level, matrix_to_quaternion, quaternion_to_matrix
-from ..contract.skeleton import BLAZEPOSE_33, BODY_JOINT_NAMES, BODY_JOINTS, BODY_PARENTS, HAND_21, JOINT_INDEX, PARENTS, SIDES
+from ..contract.skeleton import BODY_JOINT_NAMES, BODY_JOINTS, BODY_PARENTS, HAND_21, JOINT_INDEX, PARENTS, SIDES
 from ..contract.swing_twist import rotate, transpose
 from ..ik.face_mesh import found_heads
 from ..ik.rest_skeleton import SOLE_PLACES, TRACKED, RestSkeleton, tracked_places
@@ -57,7 +57,7 @@ class BodyPoints:
     names [P]: JOINTS joints first, then pegs, markers, soles and what is observed, each as often as it is asked for.
     carriers [P]: one of the 22 joints; bones [22, 3] m: from each joint's parent; offsets [P, 3] m: from the carrier at rest;
     bone_directions [22, 3, B], offset_directions [P, 3, B] m: how they follow the betas.
-    pegs, soles, observed: slices of P; every point before `observed` is kept smooth.
+    soles, observed: slices of P; every point before `observed` is kept smooth.
     """
 
     names: tuple
@@ -70,21 +70,18 @@ class BodyPoints:
     observed: slice
 
     @classmethod
-    def of_body(cls, body, observed, marks=0.0):
-        """The points of a `BodyModelFile` at its mean shape; observed: names of K joints or landmarks; marks [K, 3] m: how far from
-        them, in their carriers' axes, the points are that a detector marks."""
+    def of_body(cls, body, observed):
+        """The points of a `BodyModelFile` at its mean shape; observed: names of joints or landmarks."""
         names = BODY_JOINT_NAMES + PEGGED + MARKERS + SOLE_PLACES + tuple(observed)
         soles = JOINTS + len(PEGGED) + len(MARKERS)
         count = body.joint_shapedirs.shape[-1]
         mean, *ones = (_at_rest(RestSkeleton.of_body(body, betas), names) for betas in np.eye(count + 1, count, -1))
         carriers, bones, offsets = mean
-        marked = offsets.copy()
-        marked[soles + len(SOLE_PLACES) :] += marks
         return cls(
             names=names,
             carriers=carriers,
             bones=bones,
-            offsets=marked,
+            offsets=offsets,
             bone_directions=np.stack([one[1] - bones for one in ones], -1),
             offset_directions=np.stack([one[2] - offsets for one in ones], -1),
             soles=slice(soles, soles + len(SOLE_PLACES)),
@@ -196,23 +193,6 @@ class Posed:
         return moved[:, carriers] + self.orientations[:, carriers] @ self.body.offset_directions
 
 
-_MARKS = {
-    "nose": (0, 5, -30), "eye": (-2, -4, -28), "shoulder": (-17, 4, 12), "elbow": (0, 0, 11), "wrist": (13, 0, 2),
-    "hip": (-14, -17, 17), "knee": (0, -15, 4), "ankle": (-1, 20, 9), "heel": (0, 22, 15), "big_toe": (21, 6, -26),
-}  # fmt: skip
-"""mm from the body's places to where BlazePose marks them in a picture, in the axes of the joints that carry them, of the left side:
-measured over twelve rendered clips with known truth, where both sides agree to a few mm."""
-
-
-def blazepose_marks(places):
-    """Where BlazePose marks places [K] of the body, [K, 3] m from them in their carriers' axes."""
-    marks = np.zeros((len(places), 3))
-    for index, place in enumerate(places):
-        side, _, name = place.rpartition("_") if place == "nose" else place.partition("_")
-        marks[index] = np.array(_MARKS.get(name, (0, 0, 0))) / 1000 * ([-1, 1, 1] if side == "right" else 1)
-    return marks
-
-
 KNUCKLES = ("index", "pinky")
 """Of the hand detector's: these show how the wrist is turned."""
 
@@ -226,8 +206,7 @@ class Observations:
 
     timestamps [T] s; pixels [T, K, 2]; weights [T, K] in 0..1; places: K names of joints or landmarks; matrix [3, 3] of the camera;
     camera_turns [T, 3, 3]: from the reference camera to each frame's; size [T] px: of the person; seen [T] bool;
-    face_turned [T] in 0..1: how surely the start's head is turned as its face says; marks [K, 3] m: how far from the places, in their
-    carriers' axes, the detector marks its points.
+    face_turned [T] in 0..1: how surely the start's head is turned as its face says.
     """
 
     timestamps: np.ndarray
@@ -239,7 +218,6 @@ class Observations:
     size: np.ndarray
     seen: np.ndarray
     face_turned: np.ndarray
-    marks: np.ndarray | float = 0.0
 
     @classmethod
     def of(cls, keypoints, timestamps, matrix, camera_turns=None, seen=None):
@@ -251,13 +229,11 @@ class Observations:
         hands = np.repeat(smoothstep(keypoints.hand_confidence, 0.3, 0.6), len(knuckles), 1)
         weights = np.concatenate([smoothstep(keypoints.body_confidence[:, tracked], 0.3, 0.6), hands], 1)
         pixels = np.concatenate([keypoints.body2d[:, tracked], keypoints.hand2d[:, :, knuckles].reshape(frames, -1, 2)], 1)
-        places = tracked_places(keypoints.definition) + tuple(f"{side}_{name}1" for side in SIDES for name in KNUCKLES)
         return cls(
             timestamps=np.asarray(timestamps, float),
             pixels=pixels,
             weights=weights * seen[:, None],
-            places=places,
-            marks=blazepose_marks(places) if keypoints.definition is BLAZEPOSE_33 else 0.0,
+            places=tracked_places(keypoints.definition) + tuple(f"{side}_{name}1" for side in SIDES for name in KNUCKLES),
             matrix=np.asarray(matrix, float),
             camera_turns=np.broadcast_to(np.eye(3), (frames, 3, 3)) if camera_turns is None else camera_turns,
             size=_person_size(keypoints.person_box, timestamps, seen),

@@ -210,7 +210,7 @@ class _Task:
     @classmethod
     def of(cls, start, body, betas, observations, settings):
         pose = Pose(start.pelvis, start.rotations[:, BODY_JOINTS], np.asarray(betas, float))
-        points = BodyPoints.of_body(body, observations.places, observations.marks)
+        points = BodyPoints.of_body(body, observations.places)
         spreads = [_AGREEMENT[name.split("_")[-1]] * settings.agreement_spread for name in BODY_JOINT_NAMES]
         # Where nobody was seen the start is a bridge, and says less.
         agreement = np.array(spreads) * np.where(observations.seen, 1.0, BRIDGED)[:, None]

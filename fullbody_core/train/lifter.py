@@ -1,9 +1,9 @@
 """Training of the lifter: IKNet's losses over windows of time, and those of contacts and of the vertical.
 
 The rotations' and the posed points' losses are Eq. 15 of Zhou et al. 2021, here also of the joints' orientations in the picture's
-axes; the body's shape is not asked for, because the whole clip knows it better. To them come the posed points' velocities (VideoPose3D, Pavllo et al.
-2019, Eq. 4), a cross-entropy for each contact (as in Rempe et al. 2020), the vertical's angle from the true one, and that angle's
-likelihood.
+axes; the body's shape is not asked for, because the whole clip knows it better. To them come the posed points' velocities
+(VideoPose3D, Pavllo et al. 2019, Eq. 4), a cross-entropy for each contact (as in Rempe et al. 2020), the vertical's angle from the
+true one, and that angle's likelihood.
 """
 
 import copy
@@ -23,9 +23,17 @@ from .motions import load_motions
 from .sample_pool import Ahead
 from .training_run import TrainingError, TrainingRun, check_schedule
 
-LOSS_WEIGHTS = {"rotation": 1.0, "orientation": 2.0, "posed": 20.0, "velocity": 40.0, "contact": 0.4, "up": 0.6, "spread": 0.01}
-"""Such that the pose's terms make up most of the slope of what all of them share: with ten times these weights of contacts and the
-vertical no pose was learned. Velocities are metres a frame, and say how a limb shakes."""
+LOSS_WEIGHTS = {
+    "rotation": 1.0,
+    "orientation": 2.0,
+    "posed": 20.0,
+    "velocity": 40.0,
+    "contact": 0.4,
+    "up": 0.6,
+    "spread": 0.01,
+}
+"""Such that the pose's terms make up most of the slope of what all of them share: with five to ten times these weights of contacts
+and the vertical the pose had hardly moved after 750 steps. Velocities are metres a frame, and say how a limb shakes."""
 
 LEAST_SPREAD = np.log(np.radians(1.0))
 """Below a degree the vertical is as good as known."""
@@ -60,7 +68,11 @@ def lifter_losses(pose, keypoints, sample):
     betas = sample.betas.repeat_interleave(frames, 0)
 
     _, points, orientations = keypoints(betas, pose.rotations.flatten(0, 1))
-    points, orientations, true = points.unflatten(0, (count, frames)), orientations.unflatten(0, (count, frames)), sample.posed
+    points, orientations, true = (
+        points.unflatten(0, (count, frames)),
+        orientations.unflatten(0, (count, frames)),
+        sample.posed,
+    )
     grounded = inside & sample.grounded[:, None]
     contact = nn.functional.binary_cross_entropy_with_logits(pose.contacts, sample.contacts, reduction="none").mean(-1)
     moved, truly = points[:, 1:] - points[:, :-1], true[:, 1:] - true[:, :-1]

@@ -31,7 +31,14 @@ def motions(body, tmp_path_factory):
     return folder
 
 
-def test_the_table_has_every_method_on_every_kind_of_input(motions, noise):
+@pytest.fixture
+def brief(monkeypatch):
+    """An optimisation that hardly begins, and few timings: what they would come to does not matter."""
+    monkeypatch.setattr("fullbody_core.evaluate.ik.OPTIMISATION_STEPS", 10)
+    monkeypatch.setattr("fullbody_core.evaluate.ik.TIMED_CALLS", 5)
+
+
+def test_the_table_has_every_method_on_every_kind_of_input(motions, noise, brief):
     reports, timing = evaluate_ik(motions, noise, count=24)
     table = format_ik_reports(reports, timing)
     print(table)
@@ -58,7 +65,7 @@ def test_the_truth_measures_as_no_error(body, noise):
     assert max(report.joints, report.keypoints, report.input, report.limbs) < 1e-3 and report.rotation < 0.1
 
 
-def test_hands_are_as_good_as_asked(body, noise):
+def test_hands_are_as_good_as_asked(body, noise, brief):
     """3 mm on exact keypoints; on noisy ones nearer to the truth than these, and than the closed form."""
     network, _, _ = load_iknet(HAND_WEIGHTS)
     poses = HandPoses(body, seed=11, pool_size=150).draw(150, torch.Generator().manual_seed(11), augment=False)

@@ -9,7 +9,7 @@ import torch
 from fullbody_core.camera import camera_matrix, project
 from fullbody_core.contract.frames import REST_TO_CAMERA, axis_angle_to_matrix
 from fullbody_core.contract.npz_file import FileError
-from fullbody_core.contract.skeleton import BLAZEPOSE_33, SMPL_33
+from fullbody_core.contract.skeleton import BLAZEPOSE_33, JOINT_INDEX, SMPL_33
 from fullbody_core.contract.swing_twist import transpose
 from fullbody_core.detect.keypoints import Keypoints
 from fullbody_core.evaluate.lifter import LifterEvaluation
@@ -291,6 +291,8 @@ def test_who_stands_still_is_found_to_stand(body, shipped):
     keypoints, skeleton, timestamps, _ = clip_of(body)
     rotations = np.tile(np.eye(3), (len(timestamps), 22, 1, 1))
     rotations[:, 0] = REST_TO_CAMERA
+    for side, turn in (("left", -1.2), ("right", 1.2)):
+        rotations[:, JOINT_INDEX[f"{side}_shoulder"]] = axis_angle_to_matrix([0, 0, turn])
     points = place_body(skeleton, rotations, BODY_PLACES[BLAZEPOSE_33.name])
     keypoints.body3d[:], keypoints.body2d[:] = points, project(points + [0.3, 0, 3.5], MATRIX)
     result = shipped.lift(keypoints, skeleton, MATRIX, timestamps)
