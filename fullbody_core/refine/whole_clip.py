@@ -18,6 +18,7 @@ from ..ik.iknet import turn_wrists
 from ..ik.lifter import Lifter
 from ..ik.rest_skeleton import RestSkeleton
 from ..motion import Motion, Solved, hold_through_holes, place, solve_motion
+from ..tracking.camera_motion import MOVING
 from ..weights import WeightsAbsent, WeightsUnsuited
 from .hands import HAND_TERMS, HandObservations, HandSettings, refine_hands
 from .head import refine_head
@@ -153,7 +154,7 @@ class _Clip:
     def refine(self, stretch, person):
         """The `_Answer` for a `_Stretch`, and a `_Person` who is known as far as that."""
         shot, frames = self.shots[stretch.shot], stretch.frames
-        camera = self.watched.camera.solve(person.matrix)
+        camera = self.watched.camera.solve(person.matrix, self.timestamps)
         turns = camera.turns[shot] if "camera" not in self.left_out else np.tile(np.eye(3), (shot.stop - shot.start, 1, 1))
         own_turns = turns[frames.start - shot.start : frames.stop - shot.start]
         keypoints, timestamps, valid = self.keypoints.take(frames), self.timestamps[frames], self.valid[frames]
@@ -176,7 +177,8 @@ class _Clip:
             motion, filled[:, 1:3] = refine_hands(motion, observed, refined.matrix, own_turns, timestamps, own)
         world = camera_to_world(refined.up, refined.floor, motion.pelvis[0])
         person = _Person(refined.betas, refined.matrix, person.fixed, measured=True)
-        notes = [*refined.notes, *camera.notes]
+        # A camera that is taken as still for want of a background is the usual case, and nothing to be told.
+        notes = [*refined.notes, *(camera.notes if MOVING in camera.kinds else ())]
         return _Answer(_in_cameras(motion, own_turns), filled, refined.contacts, _camera_poses(world, turns), person, notes)
 
     def _start(self, keypoints, timestamps, valid, turns, person):

@@ -6,7 +6,7 @@ import pytest
 
 from fullbody_core.body.load_body import load_body
 from fullbody_core.face.load_face import load_face
-from fullbody_core.pipeline import capture
+from fullbody_core.pipeline import CaptureSettings, capture
 from fullbody_core.synth.detector_noise import DetectorNoise
 
 
@@ -39,6 +39,12 @@ def noise():
 @pytest.fixture(scope="session")
 def demo_video():
     return importlib.resources.files("fullbody_core") / "assets" / "demo.mp4"
+
+
+@pytest.fixture(scope="session")
+def demo_by_frames(demo_video):
+    """(CaptureClip, warnings) of the demo without refinement, a frame at a time."""
+    return capture(demo_video, CaptureSettings(refine=False))
 
 
 @pytest.fixture(scope="session")

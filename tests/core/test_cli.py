@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fullbody_core.cli import main
-from fullbody_core.contract.capture import CaptureClip
+from fullbody_core.contract.capture import FORMAT_VERSION, CaptureClip
 from fullbody_core.contract.skeleton import JOINT_INDEX
 from fullbody_core.video import VideoWriter, open_video
 
@@ -131,7 +131,7 @@ def test_bad_captures_are_refused_by_blend(capsys, demo_capture, tmp_path, damag
     else:
         with np.load(path) as file:
             arrays = dict(file)
-        arrays["meta"] = np.array(str(arrays["meta"]).replace('"version": 1', '"version": 99'))
+        arrays["meta"] = np.array(str(arrays["meta"]).replace(f'"version": {FORMAT_VERSION}', '"version": 99'))
         np.savez(path, **arrays)
         says = "newer version"
     assert_refused(capsys, tmp_path, "blend", path, "-o", tmp_path / "o.blend", "--blender", sys.executable, says=says)

@@ -100,8 +100,8 @@ def demo_live(demo_video, demo_detected, body):
 # Beside offline, on real pictures.
 
 
-def test_demo_is_near_to_offline(demo_live, demo_capture, body):
-    report = compare(demo_live[0.0], demo_capture[0], 0.0, body)
+def test_demo_is_near_to_offline(demo_live, demo_by_frames, body):
+    report = compare(demo_live[0.0], demo_by_frames[0], 0.0, body)
     print(report)
     assert report.frame_count > 60
     assert report.joints < 0.03, "m, about the pelvis"
@@ -110,24 +110,24 @@ def test_demo_is_near_to_offline(demo_live, demo_capture, body):
     assert abs(report.lag) <= 0.010
 
 
-def test_smoothing_steadies_the_demo_within_its_budget(demo_live, demo_capture, body):
-    quick, steady = (compare(demo_live[smoothing], demo_capture[0], smoothing, body) for smoothing in (0.0, 1.0))
+def test_smoothing_steadies_the_demo_within_its_budget(demo_live, demo_by_frames, body):
+    quick, steady = (compare(demo_live[smoothing], demo_by_frames[0], smoothing, body) for smoothing in (0.0, 1.0))
     print(quick.jitter, steady.jitter, steady.lag)
     assert 0.02 < steady.lag <= lag_budget(1.0)
     assert steady.jitter < 0.7 * quick.jitter
 
 
-def test_demo_is_found_where_offline_finds_it(demo_live, demo_capture):
-    assert (demo_live[0.0].clip.valid == demo_capture[0].valid).mean() > 0.97
+def test_demo_is_found_where_offline_finds_it(demo_live, demo_by_frames):
+    assert (demo_live[0.0].clip.valid == demo_by_frames[0].valid).mean() > 0.97
 
 
-def test_demo_person_settles_once_and_is_like_the_whole_clips(demo_live, demo_capture, body):
+def test_demo_person_settles_once_and_is_like_the_whole_clips(demo_live, demo_by_frames, body):
     persons = demo_live[0.0].persons
     revisions = np.array([person.revision for person in persons])
     assert revisions[0] == 1 and revisions[-1] == 2 and (np.diff(revisions) >= 0).all()
     # About a second after the first frame.
-    assert 0.9 < demo_capture[0].timestamps[np.argmax(revisions == 2)] < 1.2
-    person, clip = persons[-1], demo_capture[0]
+    assert 0.9 < demo_by_frames[0].timestamps[np.argmax(revisions == 2)] < 1.2
+    person, clip = persons[-1], demo_by_frames[0]
     skeletons = [bones(body, betas) for betas in (person.betas, clip.betas)]
     assert np.abs(np.subtract(*skeletons)).max() < 0.03, "m between joints at rest"
     up = person.camera_to_world[:3, :3] @ clip.camera_to_world[0, :3, :3].T

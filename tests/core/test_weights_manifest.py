@@ -98,4 +98,4 @@ def test_files_in_this_package(entry):
 def test_every_default_model_of_the_detector_is_listed():
     listed = {file["path"] for entry in ENTRIES for file in entry["files"]}
     detector = pytest.importorskip("fullbody_core.detect.mediapipe")
-    assert {f"mediapipe/modules/{name}" for name in detector._MODELS} <= listed
+    assert {f"mediapipe/modules/{name}" for name in detector.MODELS} <= listed

@@ -1,5 +1,7 @@
 """The refined capture of films that are not as they should be, put together from the demo's own pictures."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -64,9 +66,9 @@ def test_a_person_who_is_hidden_and_a_cut(tmp_path, pictures):
     assert np.median(reprojection_errors(clip)) < 0.03
 
 
-@pytest.mark.parametrize("count", [1, 2])
-def test_a_film_of_next_to_no_frames(tmp_path, pictures, count):
-    clip, _ = capture(film(tmp_path / "short.mp4", pictures[40 : 40 + count]), PLAIN)
+@pytest.mark.parametrize("count, ik", [(1, "auto"), (2, "auto"), (2, "analytic")])
+def test_a_film_of_next_to_no_frames(tmp_path, pictures, count, ik):
+    clip, _ = capture(film(tmp_path / "short.mp4", pictures[40 : 40 + count]), replace(PLAIN, ik=ik))
     check(clip, count)
     assert clip.valid[:, 0].all()
 
