@@ -15,9 +15,8 @@ from ..camera import camera_matrix, project, rays
 from ..contract.easing import smoothstep
 from ..contract.frames import CAMERA_TO_WORLD, MIRROR, axis_angle_to_matrix, matrix_to_axis_angle
 from ..contract.npz_file import FileError, read_npz, write_npz
-from ..contract.skeleton import BODY_DEFINITIONS, BODY_JOINTS, FINGERS, JOINT_INDEX, SIDES
+from ..contract.skeleton import BODY_JOINTS, FINGERS, JOINT_INDEX, SIDES
 from ..contract.swing_twist import shortest_arc, transpose
-from ..detect.keypoints import Keypoints
 from ..ik.rest_skeleton import RestSkeleton
 from ..video import VideoWriter
 from .hand_poses import sample_hand_poses
@@ -101,15 +100,6 @@ class Clip:
         poses[:, :3, :3] = shortest_arc(self.up, np.array([0.0, 0, 1])) @ transpose(self.camera_turns)
         poses[:, 2, 3] = -self.floor
         return poses
-
-
-@dataclass
-class Case:
-    """A `Clip` and what a detector saw in it: `seen`, `Keypoints` of T frames at `timestamps` [T] s."""
-
-    clip: Clip
-    seen: Keypoints
-    timestamps: np.ndarray
 
 
 def make_clip(body, motions, seed, number):
@@ -365,37 +355,12 @@ def write_clip(clip, body, path, backgrounds=()):
 
 def save_truth(path, clip):
     """Writes a `Clip` to an .npz file. Raises `FileError`."""
-    write_npz(path, _truth_arrays(clip))
+    write_npz(path, {f"clip_{item.name}": np.asarray(getattr(clip, item.name)) for item in fields(Clip)})
 
 
 def load_truth(path):
-    """The `Clip` in a file of `save_truth` or `save_case`. Raises `FileError`."""
-    return _read_truth(path, read_npz(path, "clip with known truth"))
-
-
-def save_case(path, case):
-    """Writes a `Case` to an .npz file. Raises `FileError`."""
-    seen = {f"seen_{item.name}": getattr(case.seen, item.name) for item in fields(Keypoints) if item.name != "definition"}
-    rest = {"definition": np.asarray(case.seen.definition.name), "timestamps": case.timestamps}
-    write_npz(path, _truth_arrays(case.clip) | seen | rest)
-
-
-def load_case(path):
-    """The `Case` in a file of `save_case`. Raises `FileError`."""
+    """The `Clip` in a file of `save_truth`. Raises `FileError`."""
     arrays = read_npz(path, "clip with known truth")
-    clip = _read_truth(path, arrays)
-    try:
-        seen = {item.name: arrays[f"seen_{item.name}"] for item in fields(Keypoints) if item.name != "definition"}
-        return Case(clip, Keypoints(BODY_DEFINITIONS[str(arrays["definition"])], **seen), arrays["timestamps"])
-    except KeyError as error:
-        raise ClipError(f"{path} does not hold what a detector saw: {error} is missing in it.") from error
-
-
-def _truth_arrays(clip):
-    return {f"clip_{item.name}": np.asarray(getattr(clip, item.name)) for item in fields(Clip)}
-
-
-def _read_truth(path, arrays):
     try:
         return Clip(**{item.name: _plain(arrays[f"clip_{item.name}"]) for item in fields(Clip)})
     except KeyError as error:
